@@ -15,7 +15,7 @@ from beray.config import Profiles, Target
 from beray.testing import RunningServer
 from tests.tui.dashboard_pilot import until_shown
 from tui.app import BeRayApp
-from tui.state.user_state import Memory
+from tui.state.user_state import UserState
 
 SIZE = (120, 36)
 GOALS = (
@@ -100,8 +100,8 @@ def main() -> None:
             prepare(client)
             token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
             target = Target(server.url, "work", token, "ada@example.org")
-            memory = Memory(Path(directory, "dashboard"))
-            app = BeRayApp(target, Profiles(Path(directory, "profiles.json")), memory=memory)
+            memory = UserState(Path(directory, "dashboard"))
+            app = BeRayApp(target, Profiles(Path(directory, "profiles.json")), user_state=memory)
             screenshots = asyncio.run(take_screenshots(app))
             port = server.url.rpartition(":")[2]
     for name, svg in screenshots.items():

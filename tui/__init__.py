@@ -1,7 +1,6 @@
-"""The Textual dashboard: screens, widgets, and a stylesheet beside each screen.
+"""Textual dashboard: screens, widgets, and a stylesheet next to each screen.
 
-It talks to the server through ``BeRayClient`` and ``GatewayClient`` alone, as any user's script
-would.
+The dashboard accesses the server only through ``BeRayClient`` and ``GatewayClient``.
 """
 
 from __future__ import annotations
@@ -17,13 +16,15 @@ __all__ = ["run"]
 
 
 def run(target: Target, profiles: Profiles, *, renew: Callable[[], Target] | None = None) -> int:
-    """Run the dashboard on this terminal until the user leaves; return the exit status.
+    """Run the dashboard on this terminal until the user quits; return the exit status.
 
     SIGTERM, SIGHUP and SIGQUIT end it with the terminal restored and status 128 + number.
 
     Args:
-        renew: says where the server is now, for one that may have a successor. It is
-            called in a thread of its own, and may raise a ``BeRayException``.
+        target: Server and account to connect to.
+        profiles: Stored profiles; a sign-in is saved there.
+        renew: Returns the current target of a server that may be replaced, such as the
+            embedded one. It runs in a background thread and may raise a ``BeRayException``.
     """
     import gc
     import threading
@@ -31,12 +32,12 @@ def run(target: Target, profiles: Profiles, *, renew: Callable[[], Target] | Non
     from tui.app import BeRayApp
     from tui.ending_signals import EndingSignals
 
-    # What was imported stays: to look through it again and again would delay keys.
-    app = BeRayApp(target, profiles, renew=renew, settled=gc.freeze)
+    # Imported modules are never freed; scanning them in every collection would delay key presses.
+    app = BeRayApp(target, profiles, renew=renew, on_ready=gc.freeze)
     gc.freeze()
     gc.enable()
     before = threading.excepthook
-    threading.excepthook = app.thread_failed
+    threading.excepthook = app.handle_thread_exception
     try:
         with EndingSignals(app) as ending:
             app.run()

@@ -1,4 +1,4 @@
-"""What the screens for signing in, registering and choosing a server share."""
+"""Functions shared by the screens for signing in, registering and choosing a server."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from beray.client import BeRayClient
 
 RESEND_SECONDS: Final = 60.0
-"""How long a server sends no second code to an address, where it does not say so itself."""
+"""Minimum time between two codes for one address, unless the server returns another one."""
 
 _SPACED: Final = re.compile(r"[\d\s-]*")
-# As mails set a code: in one piece, in two or three, digit by digit, or of another length.
+# Formats of codes in mails: in one piece, in two or three, digit by digit, other lengths.
 _CODES: Final = tuple(
     re.compile(rf"(?<![\d-]){code}(?![\d-])")
     for code in (
@@ -35,34 +35,36 @@ _CODES: Final = tuple(
 )  # fmt: skip
 
 
-def server(target: Target) -> Content:
-    """Where the user is about to sign in."""
+def server_label(target: Target) -> Content:
+    """Return the profile name and URL that a sign-in screen shows."""
     if target.profile == target.url.rpartition("//")[2]:
         return sanitize.line(target.url, 200)
-    # The address is what a password goes to: a long name leaves it in view.
+    # The password is sent to the URL: a long profile name must not hide it.
     return Content("  ").join([sanitize.line(target.profile, 20), sanitize.line(target.url, 200)])
 
 
 def sign_in(
-    sign: Callable[[], Session],
+    authenticate: Callable[[], Session],
     client: BeRayClient,
     target: Target,
     profiles: Profiles,
-    wanted: Callable[[], bool],
+    is_current: Callable[[], bool],
     entered: str,
 ) -> messages.SignedIn:
-    """Sign in by ``sign``, a call of ``client``, and store the token for the profile. Blocks.
+    """Call ``authenticate`` and store the returned token in the profile. Blocks.
 
-    A token that cannot be stored still signs in: the message then says why it was not.
-    Where nobody waits any more nothing is stored, and the session is ended again.
+    If the token cannot be stored, the user is still signed in, and the message contains the
+    reason. If the result is no longer needed, nothing is stored and the session is ended.
 
     Args:
-        entered: the e-mail address that the user typed, for servers that do not return it.
+        sign: Logs in or registers with ``client``.
+        wanted: Returns False once the result is no longer needed.
+        entered: E-mail address that the user typed, for servers that do not return it.
     """
-    session = sign()
+    session = authenticate()
     token, email = session["access_token"], email_of(session) or entered
     signed_in = replace(target, token=token, email=email)
-    if not wanted():
+    if not is_current():
         with suppress(BeRayException):
             client.logout()
         return messages.SignedIn(signed_in)
@@ -71,94 +73,95 @@ def sign_in(
     try:
         return messages.SignedIn(profiles.sign_in(target, token, email))
     except (OSError, ConfigurationError) as error:
-        return messages.SignedIn(signed_in, unsaved=problem(error))
+        return messages.SignedIn(signed_in, unsaved=profile_error(error))
 
 
-def problem(error: Exception) -> str:
-    """What kept the profiles from being read or written, in words."""
+def profile_error(error: Exception) -> str:
+    """Return the reason why the profiles could not be read or written."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return sanitize.words(error)
+    return sanitize.error_text(error)
 
 
-def code_in(text: str) -> str:
-    """The code in ``text``: what was typed, or a piece of the mail that was pasted."""
+def extract_code(text: str) -> str:
+    """Return the verification code in ``text``: typed input, or a pasted part of the mail."""
     flat = unicodedata.normalize("NFKC", text).strip()
     if flat.isalnum():
         return flat
-    found = _SPACED.fullmatch(flat) or next(
+    target = _SPACED.fullmatch(flat) or next(
         filter(None, (code.search(flat) for code in _CODES)), None
     )
-    return re.sub(r"\D", "", found[0]) if found else "".join(flat.split())
+    return re.sub(r"\D", "", target[0]) if target else "".join(flat.split())
 
 
-class Resend:
-    """For each address, the seconds until another code can be sent there."""
+class ResendTimer:
+    """Time until another verification code can be sent, for each e-mail address."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until: dict[str, float] = {}
 
-    def sent(self, email: str, seconds: float | None = None) -> None:
-        """A code was sent, or is refused for ``seconds``."""
+    def record_sent(self, email: str, seconds: float | None = None) -> None:
+        """Record that a code was sent, or that the server rejects requests for ``seconds``."""
         self._until[email] = self._clock() + (RESEND_SECONDS if seconds is None else seconds)
 
-    def left(self, email: str) -> int:
-        """Whole seconds, rounded up; 0 where a code can be asked for."""
+    def seconds_left(self, email: str) -> int:
+        """Return the remaining seconds, rounded up; 0 if a code can be requested."""
         return max(0, math.ceil(self._until.get(email, 0.0) - self._clock()))
 
 
-def at(profiles: Profiles, name: str) -> Target:
-    """The server of a profile, as the account that is saved there.
+def profile_target(profiles: Profiles, name: str) -> Target:
+    """Return the server and the saved account of profile ``name``.
 
     Raises:
-        ConfigurationError: there is no such profile.
+        ConfigurationError: There is no profile of that name.
     """
-    found = resolve(profiles, profile=name, environ={})
-    assert found is not None, "the own server is no profile"
-    return found
+    target = resolve(profiles, profile=name, environ={})
+    assert target is not None, "a profile always has a target"
+    return target
 
 
-def added(profiles: Profiles, url: str) -> Target:
-    """The server at ``url`` under the name that it has, or gets, among the profiles.
+def new_target(profiles: Profiles, url: str) -> Target:
+    """Return the server at ``url``, with its existing profile name or a new one.
 
     Raises:
-        ConfigurationError: ``url`` cannot be used.
+        ConfigurationError: ``url`` is not a valid server URL.
     """
-    found = resolve(profiles, url=url, environ={})
-    assert found is not None, "a URL is a server"
-    name, number = found.profile, 1
-    while name == LOCAL or _is_another(profiles, name, found.url):
+    target = resolve(profiles, url=url, environ={})
+    assert target is not None, "a URL always has a target"
+    name, number = target.profile, 1
+    while name == LOCAL or _is_other_server(profiles, name, target.url):
         number += 1
-        name = f"{found.profile}-{number}"
-    return replace(found, profile=name)
+        name = f"{target.profile}-{number}"
+    return replace(target, profile=name)
 
 
-def _is_another(profiles: Profiles, name: str, url: str) -> bool:
+def _is_other_server(profiles: Profiles, name: str, url: str) -> bool:
     known = profiles.get(name)
     return known is not None and origin(known.url) != origin(url)
 
 
-def use(profiles: Profiles, name: str) -> None:
-    """Make a profile the current one, for the next start. Writes to disk."""
+def set_current_profile(profiles: Profiles, name: str) -> None:
+    """Make a profile the current one for the next start. Writes to disk."""
     profiles.use(name)
 
 
 def end_session(name: str, clients: Sequence[BeRayClient]) -> str:
-    """Log out the tokens of profile ``name`` on its server, and return the notice. Blocks.
+    """Log out the tokens of profile ``name`` on its server and return a notice. Blocks.
 
     Args:
-        name: the profile, which holds no token any more.
-        clients: each holds a token of that profile; they are closed.
+        name: Profile whose token has been removed.
+        clients: Clients with the tokens of that profile. They are closed.
     """
     outcome = ""
     for client in clients:
         try:
             client.logout()
         except AuthenticationError:
-            outcome = "; the session had ended already"
+            outcome = "; the session had already ended"
         except BeRayException as error:
-            outcome = f" here, but the server may keep the session: {sanitize.words(error)}"
+            reason = sanitize.error_text(error)
+            outcome = f" on this machine, but the server may keep the session: {reason}"
         finally:
             client.close()
     return f"Signed out of {one_line(name, 60)}{outcome}"

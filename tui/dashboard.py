@@ -9,7 +9,7 @@ from typing import Protocol
 from textual.notifications import SeverityLevel
 
 from beray.config import Target
-from tui.state.user_state import Memory
+from tui.state.user_state import UserState
 from tui.terminal import Terminal
 
 
@@ -25,12 +25,12 @@ class Dashboard(Protocol):
     """
 
     target: Target
-    memory: Memory
+    user_state: UserState
     terminal: Terminal
     transfers: list[threading.Thread]
-    settled: Callable[[], object]
+    on_ready: Callable[[], object]
 
-    def say(self, text: str, severity: SeverityLevel = "information") -> None:
+    def show_notification(self, text: str, severity: SeverityLevel = "information") -> None:
         """Show ``text`` as a notification."""
 
     def action_prefabs(self) -> None:

@@ -1,4 +1,4 @@
-"""Text as lines, safe to show: what the view of a file is made of."""
+"""Text as printable lines with a gutter, the input of ``LineView``."""
 
 from __future__ import annotations
 
@@ -7,29 +7,35 @@ from typing import Final, NamedTuple
 from beray.sanitize import printable
 
 MAX_LINE_CHARACTERS: Final = 2000
-"""A longer line is broken here, so that no line costs more than this to lay out."""
+"""Longer lines are broken at this length, which limits the layout cost of a line."""
 _TAB: Final = 8
 
 
-class Line(NamedTuple):
+class DocumentLine(NamedTuple):
+    """Line of a document."""
+
     text: str
     style: str
-    """A component class of the view."""
+    """Component class of the view."""
     mark: str = ""
-    """What stands in the gutter before the line's first row."""
+    """Text of the gutter in the first row of the line."""
 
 
 class Document:
-    """Lines with a gutter of so many cells before them. All that is added goes through the gate."""
+    """Lines with an optional gutter. ``append`` makes all text printable.
+
+    Args:
+        gutter: Width of the gutter in cells.
+    """
 
     def __init__(self, gutter: int = 0) -> None:
         self.gutter = gutter
-        self.lines: list[Line] = []
+        self.lines: list[DocumentLine] = []
 
     def append(self, text: str, style: str, mark: str = "") -> None:
-        """Add ``text`` as lines of their own; the mark stands before the first."""
+        """Add ``text`` as separate lines; ``mark`` is shown in front of the first one."""
         for whole in printable(text).split("\n"):
             line = whole.expandtabs(_TAB)
             for at in range(0, len(line) or 1, MAX_LINE_CHARACTERS):
-                self.lines.append(Line(line[at : at + MAX_LINE_CHARACTERS], style, mark))
+                self.lines.append(DocumentLine(line[at : at + MAX_LINE_CHARACTERS], style, mark))
                 mark = ""

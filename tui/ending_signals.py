@@ -1,4 +1,4 @@
-"""End the dashboard by SIGTERM, SIGHUP or SIGQUIT and leave the terminal as it was found."""
+"""Ordered exit of the dashboard on SIGTERM, SIGHUP and SIGQUIT, with the terminal restored."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any, Final
 from textual.app import App
 
 GRACE_SECONDS: Final = 3.0
-"""Time for an ordered exit; then the terminal is restored and the process ends at once."""
+"""Time for an ordered exit; afterwards the terminal is restored and the process ends at once."""
 RESET: Final = (
     "\x1b[?2004l"  # bracketed paste
     "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1016l"  # mouse
-    "\x1b[?1004l"  # reports of focus
-    "\x1b[?2048l"  # reports of the size
+    "\x1b[?1004l"  # focus reports
+    "\x1b[?2048l"  # size reports
     "\x1b[<u"  # Kitty's keyboard protocol
     "\x1b[?7h"  # line wrap
     "\x1b[?1049l\x1b[?25h\x1b[0m"  # alternate screen, cursor, colours
 )
-"""What ends every mode that Textual sets (XTerm control sequences, DECSET)."""
+"""Resets every mode that Textual sets (XTerm control sequences, DECSET)."""
 _NAMES: Final = ("SIGTERM", "SIGHUP", "SIGQUIT")
 
 
 class EndingSignals(AbstractContextManager["EndingSignals"]):
-    """Handle the ending signals while ``app`` runs. To be entered in the main thread.
+    """Context manager that handles the ending signals while ``app`` runs (main thread only).
 
     The first signal exits the app. A second one, or an app that does not exit in time, restores
     the terminal and ends the process. Signals that were ignored before stay ignored (nohup).
@@ -63,7 +63,7 @@ class EndingSignals(AbstractContextManager["EndingSignals"]):
         threading.Thread(target=self._exit_app, name="beray-exit", daemon=True).start()
 
     def _exit_app(self) -> None:
-        # Called from a thread, because a handler may interrupt the event loop anywhere.
+        # Called from a thread, because a signal handler may interrupt the event loop anywhere.
         with suppress(RuntimeError):  # not running yet, or not any more: the timer ends it
             self._app.call_from_thread(self._app.exit)
 

@@ -1,4 +1,4 @@
-"""What the background tells the screens. Each is posted from a thread of its own."""
+"""Messages that background threads post to the screens."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from beray.streaming.cursor import StreamState
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
-    from tui.state.file_listing import FileListing
+    from tui.state.file_listing import TaskFileListing
 
 
-class Failed(Message):
-    """A call went wrong; ``what`` says which, for a reader."""
+class OperationFailed(Message):
+    """A request failed; ``action`` completes the sentence "Could not …"."""
 
-    def __init__(self, what: str, error: Exception) -> None:
+    def __init__(self, action: str, error: Exception) -> None:
         super().__init__()
-        self.what = what
+        self.action = action
         self.error = error
 
 
 class SignedIn(Message):
-    """There is a token now; ``unsaved`` says why it could not be stored, if it could not."""
+    """The user signed in; ``unsaved`` is the reason why the token could not be stored, or ""."""
 
     def __init__(self, target: Target, unsaved: str = "") -> None:
         super().__init__()
@@ -35,22 +35,24 @@ class SignedIn(Message):
 
 
 class CodeSent(Message):
-    def __init__(self, email: str, words: str) -> None:
+    """The server sent a verification code to ``email``."""
+
+    def __init__(self, email: str, text: str) -> None:
         super().__init__()
         self.email = email
-        self.words = words
+        self.text = text
 
 
 class SessionEnded(Message):
-    """The server takes the token no longer."""
+    """The server no longer accepts the token."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()
         self.reason = reason
 
 
-class Renewed(Message):
-    """The server has a successor, which ``client`` is connected to."""
+class ClientReplaced(Message):
+    """``client`` replaces the current one: another server took over, or the session is new."""
 
     def __init__(self, target: Target, client: BeRayClient) -> None:
         super().__init__()
@@ -59,15 +61,15 @@ class Renewed(Message):
 
 
 class UpdatesWaiting(Message):
-    """The reader of the board has updates to be taken."""
+    """The task feed reader has received updates."""
 
 
-class BoardLive(Message):
-    """The server is connected and says what happens."""
+class TaskFeedConnected(Message):
+    """The task feed is connected."""
 
 
-class BoardFailed(Message):
-    """The server does not say what happens; it is asked again ``retry_in`` seconds later."""
+class TaskFeedFailed(Message):
+    """The task feed failed; it is retried after ``retry_in`` seconds."""
 
     def __init__(self, error: Exception, retry_in: float) -> None:
         super().__init__()
@@ -76,7 +78,7 @@ class BoardFailed(Message):
 
 
 class EventsWaiting(Message):
-    """The reader of ``task_id`` has events to be taken."""
+    """The stream reader of ``task_id`` has received events."""
 
     def __init__(self, task_id: int) -> None:
         super().__init__()
@@ -84,7 +86,7 @@ class EventsWaiting(Message):
 
 
 class StreamChanged(Message):
-    """The stream of ``task_id`` has another state; ``retry_in`` is in seconds."""
+    """The stream of ``task_id`` changed its state; ``retry_in`` is in seconds."""
 
     def __init__(self, task_id: int, state: StreamState, retry_in: float) -> None:
         super().__init__()
@@ -94,7 +96,7 @@ class StreamChanged(Message):
 
 
 class StreamFailed(Message):
-    """The stream of ``task_id`` was given up."""
+    """The stream of ``task_id`` failed and is not retried."""
 
     def __init__(self, task_id: int, error: Exception) -> None:
         super().__init__()
@@ -103,20 +105,24 @@ class StreamFailed(Message):
 
 
 class TaskCreated(Message):
+    """The server created a task."""
+
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
 
 
 class TaskStopping(Message):
-    def __init__(self, task_id: int, words: str) -> None:
+    """The server accepted the request to stop ``task_id``."""
+
+    def __init__(self, task_id: int, text: str) -> None:
         super().__init__()
         self.task_id = task_id
-        self.words = words
+        self.text = text
 
 
 class StopFailed(Message):
-    """``task_id`` could not be asked to stop."""
+    """The request to stop ``task_id`` failed."""
 
     def __init__(self, task_id: int, error: Exception) -> None:
         super().__init__()
@@ -125,7 +131,7 @@ class StopFailed(Message):
 
 
 class TaskEnded(Message):
-    """The stream of ``task_id`` told its end, maybe before that of all tasks does."""
+    """The stream of ``task_id`` ended with ``event``, possibly before the task feed reports it."""
 
     def __init__(self, task_id: int, event: TaskEvent) -> None:
         super().__init__()
@@ -134,19 +140,25 @@ class TaskEnded(Message):
 
 
 class TaskDeleted(Message):
+    """The server deleted ``task_id``."""
+
     def __init__(self, task_id: int) -> None:
         super().__init__()
         self.task_id = task_id
 
 
 class FilesArrived(Message):
-    def __init__(self, task_id: int, listing: FileListing) -> None:
+    """The files of ``task_id`` were read."""
+
+    def __init__(self, task_id: int, listing: TaskFileListing) -> None:
         super().__init__()
         self.task_id = task_id
         self.listing = listing
 
 
 class FilesFailed(Message):
+    """The files of ``task_id`` could not be read."""
+
     def __init__(self, task_id: int, error: Exception) -> None:
         super().__init__()
         self.task_id = task_id
@@ -154,7 +166,7 @@ class FilesFailed(Message):
 
 
 class FolderArrived(Message):
-    """A page of a folder, which comes ``after`` a position."""
+    """A page of the directory ``path`` was read; ``after`` is the cursor it was requested with."""
 
     def __init__(self, task_id: int, path: str, after: str | None, page: FilePage) -> None:
         super().__init__()
@@ -165,6 +177,8 @@ class FolderArrived(Message):
 
 
 class FolderFailed(Message):
+    """A page of the directory ``path`` could not be read."""
+
     def __init__(self, task_id: int, path: str, error: Exception) -> None:
         super().__init__()
         self.task_id = task_id
@@ -173,7 +187,7 @@ class FolderFailed(Message):
 
 
 class PreviewArrived(Message):
-    """The first ``content`` of a file; ``complete`` where that is all of it."""
+    """The beginning of a file was read; ``complete`` if ``content`` is the whole file."""
 
     def __init__(self, task_id: int, path: str, content: bytes, complete: bool) -> None:
         super().__init__()
@@ -184,6 +198,8 @@ class PreviewArrived(Message):
 
 
 class PreviewFailed(Message):
+    """The beginning of a file could not be read."""
+
     def __init__(self, task_id: int, path: str, error: Exception) -> None:
         super().__init__()
         self.task_id = task_id
@@ -192,7 +208,7 @@ class PreviewFailed(Message):
 
 
 class TransferAdvanced(Message):
-    """Bytes done and, where it is known, bytes in all."""
+    """A transfer progressed: bytes done and, if known, bytes in total."""
 
     def __init__(self, done: int, total: int | None) -> None:
         super().__init__()
@@ -201,20 +217,24 @@ class TransferAdvanced(Message):
 
 
 class TransferDone(Message):
+    """A download was saved as ``path``."""
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
 
 
 class TransferFailed(Message):
+    """A download failed or was cancelled."""
+
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
 
 
-class NotRemembered(Message):
-    """Something of the memory could not be read or written."""
+class UserStateFailed(Message):
+    """A file of the saved state could not be read or written."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.words = words
+        self.text = text

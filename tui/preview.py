@@ -1,4 +1,4 @@
-"""The beginning of a file, to look at."""
+"""Preview of a file: its first lines."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ _SNIFFED_BYTES: Final = 8192
 
 
 def read(client: BeRayClient, task_id: int, path: str) -> messages.PreviewArrived:
-    """Read no more of a file than a preview shows, and leave the rest on the server."""
-    import requests  # here, because the first screen does not need it
+    """Read at most ``PREVIEW_BYTES`` of a file. Blocks.
+
+    Raises:
+        TransferError: The connection broke while the content was read.
+    """
+    import requests  # not needed by the first screen
 
     content = bytearray()
     with client.get_file_content(task_id, path, stream=True) as response:
@@ -28,13 +32,18 @@ def read(client: BeRayClient, task_id: int, path: str) -> messages.PreviewArrive
                 if len(content) > PREVIEW_BYTES:
                     break
         except requests.RequestException:
-            raise TransferError(f"{path}: the connection broke") from None
+            raise TransferError(f"{path}: the connection broke; select the file again") from None
     complete = len(content) <= PREVIEW_BYTES
     return messages.PreviewArrived(task_id, path, bytes(content[:PREVIEW_BYTES]), complete)
 
 
 def document(content: bytes, complete: bool) -> Document | None:
-    """``content`` as numbered lines, or ``None`` where it is not text."""
+    """Return ``content`` as numbered lines, or None if it is not text.
+
+    Args:
+        content: First bytes of a file.
+        complete: Whether ``content`` is the whole file.
+    """
     text = _decoded(content, complete)
     if text is None:
         return None
@@ -47,16 +56,16 @@ def document(content: bytes, complete: bool) -> Document | None:
     for number, line in enumerate(shown, 1):
         result.append(line.removesuffix("\r"), "event--output", f"{number:>{digits}}")
     if not complete or len(lines) > len(shown):
-        result.append("… the rest is not shown; d downloads the whole file", "event--note")
+        result.append("… the rest is not shown; press d to download the whole file", "event--note")
     return result
 
 
 def _decoded(content: bytes, complete: bool) -> str | None:
-    """The text that ``content`` is the beginning of, or ``None`` where it is not text."""
+    """Decode ``content`` as UTF-8; return None if it is not text."""
     if b"\0" in content[:_SNIFFED_BYTES]:
         return None
     text = content.decode("utf-8", "replace")
     broken = text.count("\ufffd")
     if not complete and broken:
-        broken -= 1  # the last character may have been cut in two
+        broken -= 1  # the last character may be incomplete
     return text if broken * 10 <= len(text) else None

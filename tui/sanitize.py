@@ -1,8 +1,8 @@
-"""The dashboard's one gate for text from outside.
+"""Conversion of external text to values that are safe to display.
 
-Everything that a server, a task or a file says goes through here on its way to a
-widget, and comes out as ``Content`` or rich ``Text``: plain, without a character
-that a terminal obeys, and in a type that Textual never reads as markup.
+Text from a server, a task or a file passes through this module before a widget shows it. The
+result is ``Content`` or rich ``Text`` without control characters; Textual never interprets
+either as markup.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from beray.transfers.local_names import on_disk
 LINE_LIMIT: Final = 500
 BLOCK_LIMIT: Final = 4000
 _NOT_IN_NAMES: Final = '\\/:*?"<>|'
-_CALL = re.compile(r"^(?:[A-Z]+ )?/\S*: ")
-"""The call that a failure of the transport is about; a reader did not make it by name."""
+_REQUEST_PREFIX = re.compile(r"^(?:[A-Z]+ )?/\S*: ")
+"""Request prefix of a transport error ("GET /tasks: "), which users do not need to see."""
 
 
 def line(text: str, limit: int = LINE_LIMIT, style: str = "") -> Content:
-    """``text`` on a single line of at most ``limit`` characters, for a widget to show."""
+    """Return ``text`` as one line of at most ``limit`` characters."""
     return Content.styled(one_line(text, limit), style) if style else Content(one_line(text, limit))
 
 
 def block(text: str, limit: int = BLOCK_LIMIT) -> Content:
-    """``text`` with its line breaks, cut at ``limit`` characters, for a widget to show."""
+    """Return ``text`` with its line breaks, cut at ``limit`` characters."""
     shown = printable(text[:limit])
     return Content(shown + "…" if len(text) > limit else shown)
 
 
 def rich_line(text: str, limit: int = LINE_LIMIT, style: str = "") -> Text:
-    """Like ``line``, for the widgets that take rich ``Text``."""
+    """Return the same as ``line``, for widgets that require rich ``Text``."""
     return Text(one_line(text, limit), style=style, no_wrap=True, end="")
 
 
 def fitted(text: str, cells: int) -> str:
-    """``text`` on one line, cut with an ellipsis or padded to exactly ``cells`` cells."""
+    """Return ``text`` as one line, cut with an ellipsis or padded to exactly ``cells`` cells."""
     if cells <= 0:
         return ""
     flat = one_line(text, cells + 1)
@@ -52,35 +52,35 @@ def fitted(text: str, cells: int) -> str:
 
 
 def cells(text: str) -> int:
-    """How many cells ``text`` takes, which has passed this gate."""
+    """Return the number of cells of ``text``, which must be sanitized already."""
     return cell_len(text)
 
 
-def words(error: BaseException) -> str:
-    """What to tell a user about ``error``, on one line: the server's own words where it spoke."""
+def error_text(error: BaseException) -> str:
+    """Return a one-line message for the user; the server's message is preferred."""
     if isinstance(error, APIError):
-        said = _detail(error.error_detail)
-        if said:
-            return one_line(said)
-    return one_line(_CALL.sub("", str(error)[: LINE_LIMIT * 4])) or type(error).__name__
+        message = _detail(error.error_detail)
+        if message:
+            return one_line(message)
+    return one_line(_REQUEST_PREFIX.sub("", str(error)[: LINE_LIMIT * 4])) or type(error).__name__
 
 
 def _detail(detail: Any) -> str:
     if isinstance(detail, str):
         return detail
     if isinstance(detail, list):
-        said = [item.get("msg") for item in detail[:5] if isinstance(item, dict)]
-        return "; ".join(str(message) for message in said if message)
+        message = [item.get("msg") for item in detail[:5] if isinstance(item, dict)]
+        return "; ".join(str(message) for message in message if message)
     return ""
 
 
-def refused_field(error: BaseException) -> str | None:
-    """The name of the field that a validation error of the server is about, if it says."""
+def invalid_field(error: BaseException) -> str | None:
+    """Return the name of the field that a server's validation error refers to, or None."""
     detail = error.error_detail if isinstance(error, APIError) else None
     for item in detail if isinstance(detail, list) else ():
-        place = item.get("loc") if isinstance(item, dict) else None
-        if isinstance(place, list) and place and isinstance(place[-1], str):
-            return place[-1]
+        location = item.get("loc") if isinstance(item, dict) else None
+        if isinstance(location, list) and location and isinstance(location[-1], str):
+            return location[-1]
     return None
 
 

@@ -1,4 +1,4 @@
-"""Coming in, going elsewhere and leaving: the half of the app that knows about accounts."""
+"""Sign-in, sign-out and switching of servers: base class of the application."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tui.terminal import Terminal
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
-    from tui.screens.profiles import SignInWanted, SignOutWanted, Switched
+    from tui.screens.profiles import ServerSelected, SignInRequested, SignOutRequested
     from tui.screens.sign_in import SignInScreen
 
-_OWN: Final = "\nThis is your own server: quit, and start beray again."
+_LOCAL_SERVER_HINT: Final = "\nThis is your local server: quit and start beray again."
 
 
-class Access(App[None]):
-    """Holds the one client in use. The tasks themselves are ``tasks_screen``."""
+class SessionApp(App[None]):
+    """Application that owns the client in use and the account it belongs to."""
 
     target: Target
     profiles: Profiles
@@ -36,132 +36,138 @@ class Access(App[None]):
     connect: Callable[[Target], BeRayClient]
     renew: Callable[[], Target] | None
     terminal: Terminal
-    _looking = False
-    _ended = ""
-    """Why the session of the target is no more, where it is not."""
-    _said = ""
+    _is_checking_session = False
+    _session_end_reason = ""
+    """Reason why the session of ``target`` ended, or ""."""
+    _last_rejection = ""
 
-    def tasks_screen(self) -> Screen[None]:
-        """The main screen, for the current client."""
+    def create_main_screen(self) -> Screen[None]:
+        """Return a new main screen for the current client."""
         raise NotImplementedError
 
     def target_changed(self) -> None:
-        """``target`` is another one, or has another token, or none."""
+        """Handle a new value of ``target``, or a token that was added or removed."""
 
-    def say(self, text: str, severity: SeverityLevel = "information") -> None:
-        """Show ``text``, wherever it comes from, as a notification."""
+    def show_notification(self, text: str, severity: SeverityLevel = "information") -> None:
+        """Show ``text``, which may be untrusted, as a notification."""
         self.notify(one_line(text), severity=severity, markup=False)
 
-    def come_in(self) -> None:
-        """Show the tasks, or ask who it is."""
-        self._show_alone(self.tasks_screen() if self.target.token else self._sign_in())
+    def show_tasks_or_sign_in(self) -> None:
+        """Show the tasks, or the sign-in screen if there is no token."""
+        self._replace_screens(
+            self.create_main_screen() if self.target.token else self._create_sign_in_screen()
+        )
 
-    def access_commands(self) -> Iterable[SystemCommand]:
-        """What the palette offers everywhere."""
+    def session_commands(self) -> Iterable[SystemCommand]:
+        """Return the commands that the palette offers on every screen."""
         yield SystemCommand("Switch server…", "Or add one, or sign out", self.action_switch_server)
         if self.target.token and not self.target.embedded:
-            yield SystemCommand("Sign out", "Ask for the password again", self.action_sign_out)
+            yield SystemCommand("Sign out", "Remove the saved token", self.action_sign_out)
 
-    def _sign_in(self, reason: str = "") -> SignInScreen:
+    def _create_sign_in_screen(self, reason: str = "") -> SignInScreen:
         from tui.screens.sign_in import SignInScreen
 
-        return SignInScreen(self._stranger(self.target), self.target, self.profiles, reason)
+        return SignInScreen(self._anonymous_client(self.target), self.target, self.profiles, reason)
 
-    def _stranger(self, target: Target) -> BeRayClient:
-        """A client of its own, for signing in."""
+    def _anonymous_client(self, target: Target) -> BeRayClient:
+        """Return a separate client without a token, for signing in."""
         return self.connect(replace(target, token=None))
 
-    def _show_alone(self, screen: Screen[None]) -> None:
+    def _replace_screens(self, screen: Screen[None]) -> None:
         while len(self.screen_stack) > 1:
             self.pop_screen()
         self.terminal.show()
         self.push_screen(screen)
 
-    def _lies_open(self, kind: type[Screen[None]]) -> bool:
+    def _is_open(self, kind: type[Screen[None]]) -> bool:
         return any(isinstance(screen, kind) for screen in self.screen_stack)
 
-    def _is_asked_again(self) -> bool:
+    def _is_signing_in_again(self) -> bool:
         from tui.screens.sign_in import SignInAgainScreen
 
-        return self._lies_open(SignInAgainScreen)
+        return self._is_open(SignInAgainScreen)
 
     # Signing in
 
     def on_signed_in(self, message: messages.SignedIn) -> None:
         before, self.target = self.target, message.target
-        again = self._is_asked_again() and _same_account(before, self.target)
+        again = self._is_signing_in_again() and _same_account(before, self.target)
         if again:
-            self._go_on()
+            self._resume_session()
         else:
-            self._go_to(self.target)
+            self._switch_to(self.target)
         self._read_profiles()
         if message.unsaved:
-            self.say(f"Signed in, but not remembered: {message.unsaved}", "warning")
+            self.show_notification(
+                f"Signed in, but the token could not be saved: {message.unsaved}", "warning"
+            )
 
-    def _go_on(self) -> None:
-        """Give the screens that the sign-in was asked over the client of the new session."""
-        while self._is_asked_again():
+    def _resume_session(self) -> None:
+        """Close the sign-in screens and give the screens below a client of the new session."""
+        while self._is_signing_in_again():
             self.pop_screen()
-        self._ended = ""
-        self._take(self.connect(self.target))
+        self._session_end_reason = ""
+        self._set_client(self.connect(self.target))
         for screen in self.screen_stack[1:]:
-            screen.post_message(messages.Renewed(self.target, self.client))
+            screen.post_message(messages.ClientReplaced(self.target, self.client))
 
-    def _go_to(self, target: Target) -> None:
-        """Begin afresh at ``target``."""
-        self.target, self._ended = target, ""
-        self.renew = self.own_server if target.embedded else None
-        self._take(self.connect(target))
-        self.come_in()
+    def _switch_to(self, target: Target) -> None:
+        """Connect to ``target`` and show its tasks from the beginning."""
+        self.target, self._session_end_reason = target, ""
+        self.renew = self.start_local_server if target.embedded else None
+        self._set_client(self.connect(target))
+        self.show_tasks_or_sign_in()
 
-    def _take(self, client: BeRayClient) -> None:
+    def _set_client(self, client: BeRayClient) -> None:
         before, self.client = self.client, client
         if before is not client:
             before.close()
         self.target_changed()
 
-    def on_renewed(self, message: messages.Renewed) -> None:
-        if message.target.profile == self.target.profile:  # not of one that was just left
+    def on_client_replaced(self, message: messages.ClientReplaced) -> None:
+        if message.target.profile == self.target.profile:  # ignores servers the user has left
             self.target = message.target
-            self._take(message.client)
+            self._set_client(message.client)
 
     # A session that has ended
 
     def on_session_ended(self, message: messages.SessionEnded) -> None:
-        """A call was refused. Ask the server whether that is so, then the user, once."""
-        if self._looking or self._is_asked_again() or self.target.token is None:
+        """Check whether a rejected token is invalid; if so, ask the user to sign in, once."""
+        if self._is_checking_session or self._is_signing_in_again() or self.target.token is None:
             return
-        self._looking = True
+        self._is_checking_session = True
         client = self.client
         background.run(
             self,
-            lambda: _looked(client, message.reason),
-            lambda error: Looked(client, message.reason, error),
+            lambda: _check_session(client, message.reason),
+            lambda error: SessionChecked(client, message.reason, error),
         )
 
-    def on_looked(self, message: Looked) -> None:
-        self._looking = False
+    def on_session_checked(self, message: SessionChecked) -> None:
+        self._is_checking_session = False
         if message.client is not self.client or not self.screen_stack:
             return
         if isinstance(message.error, AuthenticationError):
-            self._ended = message.reason + (_OWN if self.target.embedded else "")
-            self._ask_again()
-        elif message.error is None and message.reason != self._said:
-            # The session lives: it was one call that is not allowed, or one of the last session.
-            self._said = message.reason
-            self.say(message.reason, "error")
+            self._session_end_reason = message.reason + (
+                _LOCAL_SERVER_HINT if self.target.embedded else ""
+            )
+            self._ask_to_sign_in_again()
+        elif message.error is None and message.reason != self._last_rejection:
+            # The session is valid: one request was not allowed, or it used an earlier token.
+            self._last_rejection = message.reason
+            self.show_notification(message.reason, "error")
 
-    def _ask_again(self) -> None:
+    def _ask_to_sign_in_again(self) -> None:
         from tui.screens.sign_in import SignInAgainScreen, SignInScreen
 
-        if not self._lies_open(SignInScreen):
-            client, reason = self._stranger(self.target), self._ended
+        if not self._is_open(SignInScreen):
+            client, reason = self._anonymous_client(self.target), self._session_end_reason
             self.push_screen(SignInAgainScreen(client, self.target, self.profiles, reason))
 
     # Other servers
 
-    def own_server(self) -> Target:
-        """Start or join the user's own server. Blocks."""
+    def start_local_server(self) -> Target:
+        """Start or join the local server. Blocks."""
         from beray import local_server
 
         return local_server.ensure()
@@ -169,15 +175,15 @@ class Access(App[None]):
     def action_switch_server(self) -> None:
         from tui.screens.profiles import ProfilesScreen
 
-        if self._lies_open(ProfilesScreen):
+        if self._is_open(ProfilesScreen):
             while not isinstance(self.screen, ProfilesScreen):
                 self.pop_screen()
             return
         self._read_profiles(wanted=True)
 
-    def _read_profiles(self, words: str = "", *, wanted: bool = False) -> None:
+    def _read_profiles(self, text: str = "", *, wanted: bool = False) -> None:
         path = self.profiles.path
-        background.run(self, lambda: ProfilesRead(Profiles(path), words, wanted), ProfilesFailed)
+        background.run(self, lambda: ProfilesRead(Profiles(path), text, wanted), ProfilesFailed)
 
     def on_profiles_read(self, message: ProfilesRead) -> None:
         from tui.screens.profiles import ProfilesScreen
@@ -186,40 +192,44 @@ class Access(App[None]):
         for screen in self.screen_stack:
             if isinstance(screen, ProfilesScreen):
                 screen.show(self.profiles, self.target)
-                if message.words:
-                    screen.say(message.words)
+                if message.text:
+                    screen.show_progress(message.text)
                 return
         if message.wanted and self.screen_stack:
-            self.push_screen(ProfilesScreen(self.profiles, self.target, self.own_server))
+            self.push_screen(ProfilesScreen(self.profiles, self.target, self.start_local_server))
 
     def on_profiles_failed(self, message: ProfilesFailed) -> None:
         from tui import account
 
-        self.say(f"The profiles: {account.problem(message.error)}", "error")
+        self.show_notification(
+            f"Cannot read or write the profiles: {account.profile_error(message.error)}", "error"
+        )
 
-    def on_switched(self, message: Switched) -> None:
-        self._go_to(message.target)
+    def on_server_selected(self, message: ServerSelected) -> None:
+        self._switch_to(message.target)
         profiles, name = self.profiles, message.target.profile
-        background.change_settings(self, lambda: _used(profiles, name), ProfilesFailed)
+        background.change_settings(
+            self, lambda: _set_current_profile(profiles, name), ProfilesFailed
+        )
 
-    def on_sign_in_wanted(self, message: SignInWanted) -> None:
+    def on_sign_in_requested(self, message: SignInRequested) -> None:
         from tui.screens.sign_in import SignInElsewhereScreen
 
-        client = self._stranger(message.target)
+        client = self._anonymous_client(message.target)
         self.push_screen(SignInElsewhereScreen(client, message.target, self.profiles))
 
     def action_leave(self) -> None:
-        """From signing in elsewhere to where the user was."""
+        """Return from signing in at another server to the previous screen."""
         self.pop_screen()
-        if self._ended and self.target.token:
-            self._ask_again()
+        if self._session_end_reason and self.target.token:
+            self._ask_to_sign_in_again()
 
     # Signing out
 
     def action_sign_out(self) -> None:
         self._sign_out(self.target.profile)
 
-    def on_sign_out_wanted(self, message: SignOutWanted) -> None:
+    def on_sign_out_requested(self, message: SignOutRequested) -> None:
         self._sign_out(message.name)
 
     def _sign_out(self, name: str) -> None:
@@ -229,65 +239,69 @@ class Access(App[None]):
         targets = [] if saved is None else [Target(saved.url, name, saved.token)]
         if here:
             targets.append(self.target)
-        given = os.environ.get("BERAY_TOKEN")
-        tokens = {target.token: target for target in targets if target.token not in (None, given)}
+        environment_token = os.environ.get("BERAY_TOKEN")
+        tokens = {
+            target.token: target
+            for target in targets
+            if target.token not in (None, environment_token)
+        }
         clients = [self.connect(target) for target in tokens.values()]
-        kept = "; BERAY_TOKEN is set and stays as it is" if given and here else ""
+        token_note = "; BERAY_TOKEN is set and remains in use" if environment_token and here else ""
         background.change_settings(
-            self, lambda: self._forget(profiles, name, clients, kept), ProfilesFailed
+            self, lambda: self._remove_token(profiles, name, clients, token_note), ProfilesFailed
         )
         if here:
             self.target = replace(self.target, token=None)
             self.target_changed()
-            self._ended = ""
-            self._show_alone(self._sign_in(f"Signed out of {name}."))
+            self._session_end_reason = ""
+            self._replace_screens(self._create_sign_in_screen(f"Signed out of {name}."))
 
-    def _forget(
-        self, profiles: Profiles, name: str, clients: list[BeRayClient], kept: str
+    def _remove_token(
+        self, profiles: Profiles, name: str, clients: list[BeRayClient], token_note: str
     ) -> ProfilesRead:
-        """Remove the token of a profile, and start ending its session on the server. Blocks."""
+        """Remove the token of a profile and start ending its session on the server. Blocks."""
         from tui import account
 
         profiles.sign_out(name)
         background.run(
-            self, lambda: SignedOut(account.end_session(name, clients) + kept), ProfilesFailed
+            self, lambda: SignedOut(account.end_session(name, clients) + token_note), ProfilesFailed
         )
         return ProfilesRead(Profiles(profiles.path))
 
     def on_signed_out(self, message: SignedOut) -> None:
         if not self.screen_stack:
-            return  # the app is being left
+            return  # the app is closing
         from tui.screens.profiles import ProfilesScreen
         from tui.screens.sign_in import SignInScreen
 
         if isinstance(self.screen, SignInScreen):
-            self.screen.give_reason(message.words)
-        elif not self._lies_open(ProfilesScreen):
-            self.say(message.words)
-        self._read_profiles(message.words)
+            self.screen.give_reason(message.text)
+        elif not self._is_open(ProfilesScreen):
+            self.show_notification(message.text)
+        self._read_profiles(message.text)
 
 
-def _same_account(one: Target, other: Target) -> bool:
-    """Whether both are surely the same account: what is shown of one may stay for the other."""
-    if one.url != other.url or one.email is None or other.email is None:
+def _same_account(first: Target, second: Target) -> bool:
+    """Return True if both are certainly the same account, so that its screens may stay open."""
+    if first.url != second.url or first.email is None or second.email is None:
         return False
-    return one.email.casefold() == other.email.casefold()
+    return first.email.casefold() == second.email.casefold()
 
 
-def _looked(client: BeRayClient, reason: str) -> Looked:
+def _check_session(client: BeRayClient, reason: str) -> SessionChecked:
     client.get_current_user()
-    return Looked(client, reason, None)
+    return SessionChecked(client, reason, None)
 
 
-def _used(profiles: Profiles, name: str) -> ProfilesRead:
+def _set_current_profile(profiles: Profiles, name: str) -> ProfilesRead:
     from tui import account
 
-    account.use(profiles, name)
+    account.set_current_profile(profiles, name)
     return ProfilesRead(Profiles(profiles.path))
 
 
-class Looked(Message):
-    """What the server says of the session of ``client``, ``None`` where it lives."""
+class SessionChecked(Message):
+    """Result of checking the session of ``client``; ``error`` is None if it is valid."""
 
     def __init__(self, client: BeRayClient, reason: str, error: Exception | None) -> None:
         super().__init__()
@@ -297,10 +311,12 @@ class Looked(Message):
 
 
 class ProfilesRead(Message):
-    def __init__(self, profiles: Profiles, words: str = "", wanted: bool = False) -> None:
+    """The profiles were read; ``text`` is a notice to show and ``wanted`` opens their screen."""
+
+    def __init__(self, profiles: Profiles, text: str = "", wanted: bool = False) -> None:
         super().__init__()
         self.profiles = profiles
-        self.words = words
+        self.text = text
         self.wanted = wanted
 
 
@@ -313,8 +329,8 @@ class ProfilesFailed(Message):
 
 
 class SignedOut(Message):
-    """It is forgotten here; ``words`` say how it went at the server."""
+    """The token was removed here; ``text`` reports the result on the server."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.words = words
+        self.text = text

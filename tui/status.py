@@ -1,4 +1,4 @@
-"""How a task's status looks: a glyph, a word and the name of a style."""
+"""Display of a task's status, times and usage."""
 
 from __future__ import annotations
 
@@ -9,59 +9,72 @@ from beray.sanitize import one_line
 from beray.schema import TERMINAL_STATUSES, Task, Usage, goal_of
 
 
-class Look(NamedTuple):
+class StatusDisplay(NamedTuple):
+    """Glyph, word and component class that show a status."""
+
     glyph: str
     word: str
     style: str
-    """A component class; ``app.tcss`` gives it its colour."""
+    """Component class; ``app.tcss`` defines its colour."""
 
 
-_LOOKS: Final = {
-    "QUEUED": Look("○", "queued", "status--queued"),
-    "RUNNING": Look("●", "running", "status--running"),
-    "INPUT_REQUIRED": Look("◆", "needs input", "status--input"),
-    "COMPLETED": Look("✓", "completed", "status--completed"),
-    "FAILED": Look("✗", "failed", "status--failed"),
-    "STOPPED": Look("■", "stopped", "status--stopped"),
+_DISPLAYS: Final = {
+    "QUEUED": StatusDisplay("○", "queued", "status--queued"),
+    "RUNNING": StatusDisplay("●", "running", "status--running"),
+    "INPUT_REQUIRED": StatusDisplay("◆", "needs input", "status--input"),
+    "COMPLETED": StatusDisplay("✓", "completed", "status--completed"),
+    "FAILED": StatusDisplay("✗", "failed", "status--failed"),
+    "STOPPED": StatusDisplay("■", "stopped", "status--stopped"),
 }
-_HELD: Final = Look("‖", "held", "status--queued")
-_IDLE: Final = Look("◇", "idle", "status--queued")
-_ANSWERING: Final = Look("●", "answering", "status--running")
-_STOPPING: Final = Look("◧", "stopping", "status--stopped")
-STYLES: Final = frozenset(look.style for look in _LOOKS.values()) | {"status--other"}
-WORD_CELLS: Final = max(len(look.word) for look in _LOOKS.values())
+_HELD: Final = StatusDisplay("‖", "held", "status--queued")
+_IDLE: Final = StatusDisplay("◇", "idle", "status--queued")
+_ANSWERING: Final = StatusDisplay("●", "answering", "status--running")
+_STOPPING: Final = StatusDisplay("◧", "stopping", "status--stopped")
+STYLES: Final = frozenset(task_display.style for task_display in _DISPLAYS.values()) | {
+    "status--other"
+}
+WORD_CELLS: Final = max(len(task_display.word) for task_display in _DISPLAYS.values())
 
 
-def look_of(status: str) -> Look:
-    """The look of a status, an unknown one included."""
-    known = _LOOKS.get(status)
-    return known or Look("·", one_line(status, WORD_CELLS).lower(), "status--other")
+def status_display(status: str) -> StatusDisplay:
+    """Return the display of a status name, including unknown ones."""
+    known = _DISPLAYS.get(status)
+    return known or StatusDisplay("·", one_line(status, WORD_CELLS).lower(), "status--other")
 
 
-def look(task: Task, *, stopping: bool = False) -> Look:
-    """The look of a task; ``stopping``: it was asked to stop, and has not ended yet."""
-    if stopping and not at_rest(task):
+def task_display(task: Task, *, stopping: bool = False) -> StatusDisplay:
+    """Return the display of a task.
+
+    Args:
+        task: Task of the server.
+        stopping: Whether the task was asked to stop and has not ended yet.
+    """
+    if stopping and not is_idle(task):
         return _STOPPING
     if is_chat(task) and task["status"] in ("INPUT_REQUIRED", "RUNNING"):
-        return _IDLE if at_rest(task) else _ANSWERING
-    return _HELD if task.get("held") and task["status"] == "QUEUED" else look_of(task["status"])
+        return _IDLE if is_idle(task) else _ANSWERING
+    return (
+        _HELD if task.get("held") and task["status"] == "QUEUED" else status_display(task["status"])
+    )
 
 
 def has_ended(task: Task) -> bool:
+    """Return True if the status is terminal."""
     return task["status"] in TERMINAL_STATUSES
 
 
 def is_chat(task: Task) -> bool:
+    """Return True if the task is a chat."""
     return task.get("chat") is not None
 
 
-def at_rest(task: Task) -> bool:
-    """Whether nothing is being done: it has ended, or is a chat whose user has the word."""
+def is_idle(task: Task) -> bool:
+    """Return True if the task has ended, or is a chat that waits for its user."""
     return has_ended(task) or (is_chat(task) and task["status"] == "INPUT_REQUIRED")
 
 
 def title(task: Task) -> str:
-    """What a task is called: by its goal, and a chat by its name."""
+    """Return the goal of a task, or the name of a chat."""
     name = task.get("chat")
     if name is None:
         return goal_of(task)
@@ -69,30 +82,30 @@ def title(task: Task) -> str:
 
 
 def elapsed(task: Task, now: datetime) -> str:
-    """How long the task has run, or ran: ``42s``, ``3m``, ``2h``, ``5d``; "" where unknown."""
-    started, ended = moment(task.get("started_at")), moment(task.get("ended_at"))
-    if started is None or (ended is None and at_rest(task)):
+    """Return the run time of the task as ``42s``, ``3m``, ``2h`` or ``5d``; "" if unknown."""
+    started, ended = parse_time(task.get("started_at")), parse_time(task.get("ended_at"))
+    if started is None or (ended is None and is_idle(task)):
         return ""
     return duration((ended or now) - started)
 
 
-def used(task: Task) -> str:
-    """What the task has taken, and what it may: ``749 of 10,000 tokens, $0.0021``."""
+def usage_text(task: Task) -> str:
+    """Return usage and limits of the task, such as ``749 of 10,000 tokens, $0.0021``."""
     usage: Usage | dict[str, Any] = task.get("usage") or {}
     limits = task.get("limits") or {}
     about = "≈" if usage.get("estimated") else ""
     tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
     cost = usage.get("cost_usd")
-    said = []
+    parts = []
     if usage or "tokens" in limits:
-        said.append(f"{about}{tokens:,}{_of(limits.get('tokens'))} tokens")
+        parts.append(f"{about}{tokens:,}{_of(limits.get('tokens'))} tokens")
     if cost is not None or "cost_usd" in limits:
-        said.append(f"${cost or 0:.4f}{_of(limits.get('cost_usd'), '$')}")
+        parts.append(f"${cost or 0:.4f}{_of(limits.get('cost_usd'), '$')}")
     if "requests" in limits:
-        said.append(f"{usage.get('requests', 0):,}{_of(limits['requests'])} requests")
+        parts.append(f"{usage.get('requests', 0):,}{_of(limits['requests'])} requests")
     if "seconds" in limits:
-        said.append(f"at most {limits['seconds']:g}s")
-    return ", ".join(said)
+        parts.append(f"at most {limits['seconds']:g}s")
+    return ", ".join(parts)
 
 
 def _of(limit: float | None, unit: str = "") -> str:
@@ -100,6 +113,7 @@ def _of(limit: float | None, unit: str = "") -> str:
 
 
 def duration(span: timedelta) -> str:
+    """Return a duration as ``42s``, ``3m``, ``2h`` or ``5d``."""
     seconds = max(0, int(span.total_seconds()))
     if seconds < 100:
         return f"{seconds}s"
@@ -111,7 +125,7 @@ def duration(span: timedelta) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes in at most six cells: ``812 B``, ``1.4 K``, ``36 M``."""
+    """Return a number of bytes in at most six cells: ``812 B``, ``1.4 K``, ``36 M``."""
     if count < 1000:
         return f"{count} B"
     value = float(count)
@@ -124,12 +138,12 @@ def size(count: int) -> str:
     return "huge"
 
 
-def moment(text: object) -> datetime | None:
-    """A wire timestamp as a time (UTC where it names no zone), or ``None``."""
+def parse_time(text: object) -> datetime | None:
+    """Parse a timestamp of the wire (UTC if it has no zone); return None if it is invalid."""
     try:
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+        parse_time = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
         return None
-    if moment is not None and moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment
+    if parse_time is not None and parse_time.tzinfo is None:
+        parse_time = parse_time.replace(tzinfo=UTC)
+    return parse_time

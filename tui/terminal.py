@@ -1,10 +1,10 @@
-"""What is told to the terminal around the dashboard: its title, a progress, notifications.
+"""Window title, progress indicator and notifications of the terminal.
 
-The sequences are made from data by pure functions; ``Terminal`` writes them, through the
-one driver that writes everything else, and only where something has changed.
+Pure functions create the control sequences. ``Terminal`` writes them through Textual's driver,
+and only if something has changed.
 
-Sources: XTerm control sequences (OSC 0, XTWINOPS 22 and 23), ConEmu's OSC 9;4 as Windows
-Terminal, VTE and Ghostty read it, OSC 9 of iTerm2 and OSC 777 of rxvt-unicode.
+Sources: XTerm control sequences (OSC 0, XTWINOPS 22 and 23), ConEmu's OSC 9;4 as implemented by
+Windows Terminal, VTE and Ghostty, OSC 9 of iTerm2 and OSC 777 of rxvt-unicode.
 """
 
 from __future__ import annotations
@@ -23,171 +23,181 @@ from tui import status
 if TYPE_CHECKING:
     from textual.app import App
 
-NAME: Final = "BeRay"
+APP_NAME: Final = "BeRay"
 _TEXT_LIMIT: Final = 160
 _ST: Final = "\x1b\\"
 _PUSH_TITLE: Final = "\x1b[22;0t"
 _POP_TITLE: Final = "\x1b[23;0t"
-_PROGRESS_OF_ITERM2: Final = (3, 6, 6)
-_NEWSWORTHY: Final = frozenset({"COMPLETED", "FAILED", "INPUT_REQUIRED"})
-_NEWS_ONE_BY_ONE: Final = 3
+_ITERM2_PROGRESS_VERSION: Final = (3, 6, 6)
+_NOTIFIED_STATUSES: Final = frozenset({"COMPLETED", "FAILED", "INPUT_REQUIRED"})
+_MAX_SEPARATE_NOTIFICATIONS: Final = 3
 
 
 @dataclass(frozen=True)
-class Abilities:
-    """What may be written to the terminal without harm.
+class TerminalCapabilities:
+    """Control sequences that the terminal is known to support or to ignore.
 
     Attributes:
-        notify: the number of the OSC that makes a notification, or ``None``.
+        title: Whether the window title can be set.
+        progress: Whether OSC 9;4 is safe.
+        notify: Number of the OSC that shows a notification, or None.
     """
 
-    title: bool = False
-    progress: bool = False
+    window_title: bool = False
+    progress_value: bool = False
     notify: int | None = None
 
 
-def abilities(environ: Mapping[str, str], windows: bool = os.name == "nt") -> Abilities:
-    """What the terminal that ``environ`` tells of takes; nothing is asked of it."""
+def detect_capabilities(
+    environ: Mapping[str, str], windows: bool = os.name == "nt"
+) -> TerminalCapabilities:
+    """Return the capabilities of the terminal that ``environ`` describes, without querying it."""
     term = environ.get("TERM", "").lower()
     if term in ("dumb", "linux", "unknown") or (not term and not windows):
-        return Abilities()
+        return TerminalCapabilities()
     foot, rxvt = term.startswith("foot"), term.startswith("rxvt")
-    # Both have no progress to show, and take every OSC 9 for a notification, or for nothing.
-    progress = not foot and not rxvt and not _is_old_iterm2(environ)
+    # These two have no progress indicator and treat every OSC 9 as a notification, or ignore it.
+    progress_value = not foot and not rxvt and not _is_old_iterm2(environ)
     notify = 777 if foot or rxvt or environ.get("VTE_VERSION") else 9
-    return Abilities(title=True, progress=progress, notify=notify)
+    return TerminalCapabilities(window_title=True, progress_value=progress_value, notify=notify)
 
 
 def _is_old_iterm2(environ: Mapping[str, str]) -> bool:
-    # Through ssh only the second pair arrives.
+    # ssh forwards only the second pair of variables.
     for name, version in (
         ("TERM_PROGRAM", "TERM_PROGRAM_VERSION"),
         ("LC_TERMINAL", "LC_TERMINAL_VERSION"),
     ):
         if environ.get(name) in ("iTerm.app", "iTerm2"):
             numbers = re.findall(r"\d+", environ.get(version, ""))
-            return tuple(map(int, numbers[:3])) < _PROGRESS_OF_ITERM2
+            return tuple(map(int, numbers[:3])) < _ITERM2_PROGRESS_VERSION
     return False
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How the tasks stand: numbers of tasks, and the ids of those that wait for input."""
+class TaskSummary:
+    """Number of running tasks, ids of tasks that wait for input, number of unread failures."""
 
     running: int = 0
     waiting: tuple[int, ...] = ()
     failed_unread: int = 0
 
 
-def title(standing: Standing) -> str:
-    """The title, what needs somebody first."""
-    waiting = standing.waiting
+def window_title(summary: TaskSummary) -> str:
+    """Return the window title. Tasks that need the user come first."""
+    waiting = summary.waiting
     if len(waiting) == 1:
-        return f"{NAME} · #{waiting[0]} needs input"
+        return f"{APP_NAME} · #{waiting[0]} needs input"
     if waiting:
-        return f"{NAME} · {len(waiting)} need input"
-    if standing.running:
-        return f"{NAME} · {standing.running} running"
-    if standing.failed_unread:
-        return f"{NAME} · {standing.failed_unread} failed"
-    return NAME
+        return f"{APP_NAME} · {len(waiting)} need input"
+    if summary.running:
+        return f"{APP_NAME} · {summary.running} running"
+    if summary.failed_unread:
+        return f"{APP_NAME} · {summary.failed_unread} failed"
+    return APP_NAME
 
 
-def progress(standing: Standing | None) -> str:
-    """State and value of OSC 9;4. A failure is shown until it has been read."""
-    if standing is not None and standing.failed_unread:
+def progress_value(summary: TaskSummary | None) -> str:
+    """Return state and value of OSC 9;4. A failure is shown until it has been read."""
+    if summary is not None and summary.failed_unread:
         return "2;100"
-    return "3;0" if standing is not None and standing.running else "0;0"
+    return "3;0" if summary is not None and summary.running else "0;0"
 
 
-def change(before: Standing | None, after: Standing | None, able: Abilities) -> str:
-    """What to write when the standing changes; ``None``: the dashboard is not there."""
+def update_sequence(
+    before: TaskSummary | None, after: TaskSummary | None, capabilities: TerminalCapabilities
+) -> str:
+    """Return the sequences for a change of the summary; None means that the app is not shown."""
     parts = []
-    if able.title and before is None and after is not None:
+    if capabilities.window_title and before is None and after is not None:
         parts.append(_PUSH_TITLE)
-    if able.title and after is not None and (before is None or title(before) != title(after)):
-        parts.append(f"\x1b]0;{_plain(title(after))}{_ST}")
-    if able.progress and progress(before) != progress(after):
-        parts.append(f"\x1b]9;4;{progress(after)}{_ST}")
-    if able.title and before is not None and after is None:
-        # A terminal that keeps no stack of titles is left with an empty one.
+    if (
+        capabilities.window_title
+        and after is not None
+        and (before is None or window_title(before) != window_title(after))
+    ):
+        parts.append(f"\x1b]0;{_sanitize(window_title(after))}{_ST}")
+    if capabilities.progress_value and progress_value(before) != progress_value(after):
+        parts.append(f"\x1b]9;4;{progress_value(after)}{_ST}")
+    if capabilities.window_title and before is not None and after is None:
+        # Terminals without a title stack are left with an empty title.
         parts.append(f"\x1b]0;{_ST}{_POP_TITLE}")
     return "".join(parts)
 
 
-def notification(text: str, able: Abilities) -> str:
-    """What to write for a notification of ``text``, wherever that comes from."""
-    if able.notify == 777:
-        return f"\x1b]777;notify;{NAME};{_plain(text)}{_ST}"
-    if able.notify == 9:
-        # The name comes first: a number there would be a command to some terminals.
-        return f"\x1b]9;{NAME}: {_plain(text)}{_ST}"
+def notification(text: str, capabilities: TerminalCapabilities) -> str:
+    """Return the sequence that shows ``text``, which may be untrusted, as a notification."""
+    if capabilities.notify == 777:
+        return f"\x1b]777;notify;{APP_NAME};{_sanitize(text)}{_ST}"
+    if capabilities.notify == 9:
+        # The name comes first: some terminals interpret a leading number as a command.
+        return f"\x1b]9;{APP_NAME}: {_sanitize(text)}{_ST}"
     return ""
 
 
-def _plain(text: str) -> str:
-    """``text`` with nothing in it that ends or divides a sequence."""
+def _sanitize(text: str) -> str:
+    """Return ``text`` without characters that end or divide a control sequence."""
     return one_line(text, _TEXT_LIMIT).replace(";", ",")
 
 
-def news(before: Sequence[Task], after: Sequence[Task]) -> list[str]:
-    """What is worth a notification: tasks of ``before`` that finished, failed or wait now."""
+def status_notifications(before: Sequence[Task], after: Sequence[Task]) -> list[str]:
+    """Return notifications for tasks of ``before`` that have completed, failed or need input."""
     known = {task["id"]: task["status"] for task in before}
     changed = [
         task
         for task in after
-        if task["status"] in _NEWSWORTHY
+        if task["status"] in _NOTIFIED_STATUSES
         and known.get(task["id"], task["status"]) != task["status"]
-        # Who has stopped an answer knows that it has ended.
+        # The user who stopped an answer does not need to be notified of its end.
         and not (status.is_chat(task) and task.get("reason") == "user")
     ]
-    if len(changed) > _NEWS_ONE_BY_ONE:
+    if len(changed) > _MAX_SEPARATE_NOTIFICATIONS:
         counted = Counter(map(_word, changed))
         return [", ".join(f"{count} {word}" for word, count in counted.items())]
     return [f"#{task['id']} {_word(task)}: {status.title(task)}" for task in changed]
 
 
 def _word(task: Task) -> str:
-    return "answered" if status.is_chat(task) else status.look(task).word
+    return "answered" if status.is_chat(task) else status.task_display(task).word
 
 
 class Terminal:
-    """The terminal that ``app`` runs on. To be called in the app's own thread."""
+    """Terminal that ``app`` runs on. Must be called in the app's thread."""
 
     def __init__(self, app: App[None], environ: Mapping[str, str] = os.environ) -> None:
         self._app = app
-        self._able = abilities(environ)
-        self._shown: Standing | None = None
+        self._capabilities = detect_capabilities(environ)
+        self._shown: TaskSummary | None = None
 
     def show(
         self, *, running: int = 0, waiting: Sequence[int] = (), failed_unread: int = 0
     ) -> None:
-        """Show how the tasks stand.
+        """Show a summary of the tasks.
 
         Args:
-            running: how many run.
-            waiting: the ids of those that wait for input.
-            failed_unread: how many failed and have not been looked at since.
+            running: Number of running tasks.
+            waiting: Ids of the tasks that wait for input.
+            failed_unread: Number of failed tasks that the user has not looked at.
         """
-        self._show(Standing(running, tuple(waiting), failed_unread))
+        self._show(TaskSummary(running, tuple(waiting), failed_unread))
 
-    def tell(self, text: str) -> None:
-        """Notify of ``text``, unless the terminal is in front: it may be shown there then.
+    def notify(self, text: str) -> None:
+        """Show ``text`` as a notification, unless the terminal has the focus.
 
-        A terminal that does not say whether it is in front counts as being there.
+        A terminal that does not report its focus counts as focused.
         """
         if not self._app.app_focus:
-            self._write(notification(text, self._able))
+            self._write(notification(text, self._capabilities))
 
     def close(self) -> None:
-        """Leave the terminal as it was found. Nothing is shown any more after that."""
+        """Restore the terminal. Later calls have no effect."""
         self._show(None)
-        self._able = Abilities()
+        self._capabilities = TerminalCapabilities()
 
-    def _show(self, standing: Standing | None) -> None:
-        if standing != self._shown:
-            before, self._shown = self._shown, standing
-            self._write(change(before, standing, self._able))
+    def _show(self, summary: TaskSummary | None) -> None:
+        if summary != self._shown:
+            before, self._shown = self._shown, summary
+            self._write(update_sequence(before, summary, self._capabilities))
 
     def _write(self, sequence: str) -> None:
         driver = self._app._driver

@@ -1,4 +1,4 @@
-"""The dashboard's own colours: calm, one accent, status colours that differ in hue."""
+"""Colour themes of the dashboard and the choice between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from textual.theme import Theme
 
 SETTING: Final = "theme"
-"""The name of the setting that remembers the user's choice."""
+"""Name of the setting that stores the user's choice."""
 
 DARK: Final = Theme(
     name="beray",
@@ -60,14 +60,14 @@ LIGHT: Final = Theme(
 )
 
 
-def chosen(remembered: str, known: Container[str], environ: Mapping[str, str]) -> str:
-    """The name of the theme to begin with: the user's own, or one that suits the terminal."""
+def initial_theme(remembered: str, known: Container[str], environ: Mapping[str, str]) -> str:
+    """Return the name of the initial theme: the saved one, or one that suits the terminal."""
     if remembered in known:
         return remembered
     return LIGHT.name if has_light_background(environ) else DARK.name
 
 
 def has_light_background(environ: Mapping[str, str]) -> bool:
-    """Whether the terminal says so in ``COLORFGBG``: of 16 colours, text first, ground last."""
-    ground = environ.get("COLORFGBG", "").rpartition(";")[2]
-    return ground in ("7", "9", "10", "11", "12", "13", "14", "15")
+    """Return True if ``COLORFGBG`` ("text;background") names a light background colour."""
+    background = environ.get("COLORFGBG", "").rpartition(";")[2]
+    return background in ("7", "9", "10", "11", "12", "13", "14", "15")

@@ -1,4 +1,4 @@
-"""Break a line of text into rows of a given width, in terminal cells."""
+"""Line wrapping by terminal cells."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from rich.cells import cell_len, chop_cells
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """``text``, which holds no newline, as rows of at most ``width`` cells.
+    """Split ``text``, which contains no newline, into rows of at most ``width`` cells.
 
-    Rows break behind a space where there is one in their second half, else anywhere.
+    Rows break after a space if there is one in their second half, otherwise anywhere.
     """
     width = max(2, width)  # a wide character needs two cells
     if text.isascii():
@@ -41,7 +41,7 @@ def _words(text: str, width: int) -> list[str]:
 
 
 def _shortened(row: str, following: str) -> str:
-    """``row`` cut behind its last space, unless a word ends with it or it is one long word."""
+    """Cut ``row`` after its last space, unless it ends with a word or is one long word."""
     if following == " ":
         return row
     space = row.rfind(" ")

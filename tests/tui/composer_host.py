@@ -16,7 +16,7 @@ from tui import theme
 from tui.composer.goal import GoalArea
 from tui.composer.screen import ComposerScreen
 from tui.state.task_draft import TaskDraft
-from tui.state.user_state import Memory
+from tui.state.user_state import UserState
 
 ACCOUNT = "https://beray.example ada@example.test"
 
@@ -25,9 +25,9 @@ class Host(App[None]):
     CSS_PATH = Path(inspect.getfile(dashboard)).with_name("app.tcss")
     HORIZONTAL_BREAKPOINTS = dashboard.BeRayApp.HORIZONTAL_BREAKPOINTS
 
-    def __init__(self, memory: Memory, initial: TaskDraft | None = None) -> None:
+    def __init__(self, memory: UserState, initial: TaskDraft | None = None) -> None:
         super().__init__()
-        self.memory = memory
+        self.user_state = memory
         self.transfers: list[threading.Thread] = []
         self.results: list[TaskDraft | None] = []
         """Results of the composer, one for each time it was opened."""
@@ -43,7 +43,7 @@ class Host(App[None]):
         self.push_screen(ComposerScreen(self.memory, ACCOUNT, initial), self.results.append)
 
     def on_unmount(self) -> None:
-        self.memory.close()
+        self.user_state.close()
 
 
 def composer(pilot: Pilot[None]) -> ComposerScreen:

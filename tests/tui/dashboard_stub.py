@@ -20,7 +20,7 @@ from beray.exceptions import NotFoundError
 from beray.schema import FilePage
 from beray.streaming.streams import StreamState
 from tui.app import BeRayApp
-from tui.state.user_state import Memory
+from tui.state.user_state import UserState
 
 NOW = datetime(2026, 3, 14, 9, 30, 0, tzinfo=UTC)
 Answer = Any
@@ -86,7 +86,7 @@ class StubClient:
         self.message: Answer = {"message": "done"}
         self.created: Answer = None
         self.blocked: threading.Event | None = None
-        """While this is there and not set, ``list_tasks`` does not answer."""
+        """While this is there and not set, ``list_tasks`` does not return."""
 
     def close(self) -> None:
         pass
@@ -156,7 +156,7 @@ def stub_app(
         profiles,
         connect=lambda _: client,  # type: ignore[arg-type,return-value]
         clock=lambda: NOW,
-        memory=Memory(folder / "dashboard"),
+        user_state=UserState(folder / "dashboard"),
     )
 
 

@@ -12,7 +12,7 @@ from beray.config import Profiles, Target
 from beray.gateway import PrefabNotFoundError
 from tests.tui import dashboard_stub as stub
 from tui.app import BeRayApp
-from tui.state.user_state import Memory
+from tui.state.user_state import UserState
 
 URL = "s3://beray/agent-outputs/1/-/job-1"
 
@@ -229,6 +229,6 @@ def prefab_app(
         Profiles(folder / "profiles.json"),
         connect=lambda _: client or stub.full_client(),  # type: ignore[arg-type,return-value]
         clock=lambda: stub.NOW,
-        memory=Memory(folder / "dashboard"),
+        user_state=UserState(folder / "dashboard"),
         gateway=lambda _: gateway,
     )

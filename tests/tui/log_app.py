@@ -13,7 +13,7 @@ from tests.tui.dashboard_pilot import screen, until
 from tests.tui.log_events import output, page
 from tui import messages
 from tui.events.event_buffer import EventBuffer
-from tui.io.background import StreamReader
+from tui.io.background import TaskStreamReader
 from tui.log.messages import FileRequested, PositionChanged
 from tui.log.pane import LogPane
 from tui.theme import DARK
@@ -46,7 +46,7 @@ class LogApp(App[None]):
         self.position = ""
         self.files: list[str] = []
         self.failures: list[str] = []
-        self.reader: StreamReader | None = None
+        self.reader: TaskStreamReader | None = None
 
     def compose(self) -> ComposeResult:
         yield LogPane(id="events")
@@ -61,7 +61,7 @@ class LogApp(App[None]):
     def on_file_requested(self, message: FileRequested) -> None:
         self.files.append(message.path)
 
-    def on_failed(self, message: messages.Failed) -> None:
+    def on_operation_failed(self, message: messages.OperationFailed) -> None:
         self.failures.append(message.what)
 
     def watch(self, client: Any, task_id: int, last_seq: int | None) -> None:
@@ -70,7 +70,7 @@ class LogApp(App[None]):
         buffer = EventBuffer(last_seq)
         self.pane.open(client, task_id, buffer)
         begin = str(buffer.start_after) if buffer.start_after else None
-        self.reader = StreamReader(client, task_id, self, begin)  # type: ignore[arg-type]
+        self.reader = TaskStreamReader(client, task_id, self, begin)  # type: ignore[arg-type]
 
     def unwatch(self) -> None:
         if self.reader is not None:

@@ -31,7 +31,7 @@ async def prefabs(
 
 
 def online(pilot: Pilot[None]) -> bool:
-    return main(pilot).board.loaded
+    return main(pilot).task_state.loaded
 
 
 async def call(pilot: Pilot[None], *keys: str) -> CallScreen:

@@ -26,7 +26,7 @@ from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
 from tui.app import BeRayApp
 from tui.composer.attachment_list import AttachmentList
 from tui.state.task_draft import MAX_GOAL_CHARS, TaskDraft
-from tui.state.user_state import FOLDER, Memory
+from tui.state.user_state import STATE_DIRECTORY, UserState
 
 if os.name == "posix":
     from tests.tui.dashboard_terminal import DashboardTerminal
@@ -45,8 +45,8 @@ async def dashboard(server: RunningServer, client: BeRayClient) -> AsyncIterator
         yield pilot
 
 
-def memory_of(pilot: Pilot[None]) -> Memory:
-    memory: Memory = pilot.app.memory  # type: ignore[attr-defined]
+def memory_of(pilot: Pilot[None]) -> UserState:
+    memory: UserState = pilot.app.user_state  # type: ignore[attr-defined]
     return memory
 
 
@@ -113,7 +113,7 @@ async def test_attachments_are_uploaded_before_a_multi_line_command_runs(
         await until(
             pilot, lambda: memory_of(pilot).draft(f"{beray_server.url} ada@example.test") is None
         )
-    later = Memory(Path(os.environ["BERAY_HOME"], FOLDER))
+    later = UserState(Path(os.environ["BERAY_HOME"], STATE_DIRECTORY))
     assert [draft.goal for draft in later.history()] == [task["goal"], "do it"]
     later.close()
 
@@ -166,17 +166,17 @@ async def test_the_goal_is_kept_if_the_task_cannot_be_created(tmp_path: Path) ->
 
 
 async def test_a_draft_survives_an_app_that_was_not_closed(tmp_path: Path) -> None:
-    first = Host(Memory(tmp_path / "d"), TaskDraft("", TOOLS, (tmp_path,)))
+    first = Host(UserState(tmp_path / "d"), TaskDraft("", TOOLS, (tmp_path,)))
     async with first.run_test() as pilot:
         await opened(pilot)
         await pilot.press(*"half a", "shift+enter", *"goal")
         typed = time.monotonic()
-        second = Memory(tmp_path / "d")
+        second = UserState(tmp_path / "d")
         while second.draft(ACCOUNT) != TaskDraft("half a\ngoal", TOOLS, (tmp_path,)):
             assert time.monotonic() - typed < 3
             second.close()
             await pilot.pause(0.02)
-            second = Memory(tmp_path / "d")
+            second = UserState(tmp_path / "d")
         async with Host(second).run_test() as later:
             assert (await opened(later)).text == "half a\ngoal"
             await until_shown(later, tmp_path.name, "docs", URL)
@@ -191,7 +191,7 @@ async def test_a_draft_survives_an_app_that_was_not_closed(tmp_path: Path) -> No
 
 
 async def test_keys_of_the_goal_and_messages_about_invalid_goals(tmp_path: Path) -> None:
-    app = Host(Memory(tmp_path / "d"))
+    app = Host(UserState(tmp_path / "d"))
     async with app.run_test(size=(80, 24)) as pilot:
         goal = await opened(pilot)
         await pilot.press("enter")
@@ -221,7 +221,7 @@ async def test_keys_of_the_goal_and_messages_about_invalid_goals(tmp_path: Path)
 async def test_the_history_is_navigated_by_prefix_and_searched_by_words(
     tmp_path: Path,
 ) -> None:
-    memory = Memory(tmp_path / "d")
+    memory = UserState(tmp_path / "d")
     for draft in (TaskDraft("!make\nall", TOOLS), TaskDraft("write the tests"), TaskDraft("!ls")):
         memory.add_to_history(draft)
     app = Host(memory)
@@ -253,7 +253,7 @@ async def test_paths_are_completed_across_directories(
     for name in ("report.md", "reports/q1.csv", "reports/old/q0.csv", ".secret"):
         (here / name).write_text("x")
     monkeypatch.chdir(here)
-    app = Host(Memory(tmp_path / "d"))
+    app = Host(UserState(tmp_path / "d"))
     async with app.run_test() as pilot:
         await opened(pilot)
         await pilot.press("ctrl+o")
@@ -287,7 +287,7 @@ async def test_paths_are_completed_across_directories(
 
 
 async def test_servers_are_added_shown_and_removed(tmp_path: Path) -> None:
-    app = Host(Memory(tmp_path / "d"))
+    app = Host(UserState(tmp_path / "d"))
     async with app.run_test() as pilot:
         await opened(pilot)
         await pilot.press("ctrl+t")
@@ -311,7 +311,7 @@ async def test_servers_are_added_shown_and_removed(tmp_path: Path) -> None:
 
 
 async def test_an_unavailable_editor_is_reported(tmp_path: Path) -> None:
-    app = Host(Memory(tmp_path / "d"), TaskDraft("keep this"))
+    app = Host(UserState(tmp_path / "d"), TaskDraft("keep this"))
     async with app.run_test(notifications=True) as pilot:
         goal = await opened(pilot)
         await pilot.press("ctrl+e")
@@ -322,7 +322,7 @@ async def test_an_unavailable_editor_is_reported(tmp_path: Path) -> None:
 async def test_an_initial_draft_moves_the_saved_draft_to_the_history(
     tmp_path: Path,
 ) -> None:
-    memory = Memory(tmp_path / "d")
+    memory = UserState(tmp_path / "d")
     memory.keep_draft(ACCOUNT, TaskDraft("a draft"))
     lines = "line\n" * 50
     app = Host(memory, TaskDraft(f"{lines}run this again", TOOLS))
@@ -351,7 +351,7 @@ async def test_hostile_text_from_stored_files_and_file_names_is_sanitized(
     (folder / f"dir{name}").mkdir()
     (folder / os.fsdecode(b"\xff\x9b31m")).write_text("x")
     tools = [{HOSTILE: {"url": f"https://e.x/{HOSTILE}"}}]
-    memory = Memory(tmp_path / "d")
+    memory = UserState(tmp_path / "d")
     memory.add_to_history(TaskDraft(HOSTILE, tools))
     memory.keep_draft(ACCOUNT, TaskDraft(HOSTILE, tools, (folder / name, folder / f"dir{name}")))
     app = Host(memory)
@@ -406,7 +406,7 @@ def test_an_editor_uses_the_terminal_and_a_killed_dashboard_keeps_the_text(
 ) -> None:
     (tmp_path / "edit.py").write_text(EDITOR)
     (tmp_path / f"file{EVIL}").touch()
-    memory = Memory(Path(os.environ["BERAY_HOME"], FOLDER))
+    memory = UserState(Path(os.environ["BERAY_HOME"], STATE_DIRECTORY))
     memory.add_to_history(TaskDraft(f"goal{EVIL}", [{f"server{EVIL}": {"url": URL}}]))
     memory.close()
     token = str(beray_client._session.headers["Authorization"]).removeprefix("Bearer ")

@@ -12,9 +12,9 @@ from textual.widgets import Input, TextArea
 
 from tests.tui.composer_host import Host, opened
 from tests.tui.dashboard_pilot import until_shown
-from tests.tui.test_tui_snapshots import settled
+from tests.tui.test_tui_snapshots import wait_settled
 from tui.state.task_draft import TaskDraft
-from tui.state.user_state import Memory
+from tui.state.user_state import UserState
 
 Prepare = Callable[[Pilot[None]], Awaitable[object]]
 GOAL = "!python summarise.py data/*.csv > summary.md\nwc -w summary.md\n把摘要翻译成中文"
@@ -31,9 +31,9 @@ def composer_looks_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_
                     area.cursor_blink = False
                 for box in screen.query(Input):
                     box.cursor_blink = False
-            await settled(pilot)
+            await wait_settled(pilot)
 
-        memory = Memory(tmp_path / "dashboard")
+        memory = UserState(tmp_path / "dashboard")
         memory.add_to_history(TaskDraft("Write the tests of the parser", [{"docs": {"url": "x"}}]))
         memory.add_to_history(TaskDraft("!make all\nmake install"))
         app = Host(memory, initial)

@@ -9,7 +9,7 @@ from beray.streaming.streams import StreamState
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tui.screens.main import MainScreen
-from tui.state.selected_task import WatchedTask
+from tui.state.selected_task import SelectedTask
 
 
 async def test_a_file_in_the_log_opens_its_preview_and_escape_ends_the_search(
@@ -45,12 +45,12 @@ async def test_a_failed_stream_shows_the_error_at_the_end_of_the_log(tmp_path: P
 
 
 def test_the_state_of_a_stream_counts_down_to_its_next_attempt() -> None:
-    watched = WatchedTask(1)
-    watched.stream_is(StreamState.RECONNECTING, 2.5, stub.NOW)
-    assert watched.stream_words(stub.NOW) == ("◌ reconnecting in 3 s", "offline")
+    watched = SelectedTask(1)
+    watched.set_stream_state(StreamState.RECONNECTING, 2.5, stub.NOW)
+    assert watched.stream_text(stub.NOW) == ("◌ reconnecting in 3 s", "offline")
     later = stub.NOW.replace(second=stub.NOW.second + 2)
-    assert watched.stream_words(later) == ("◌ reconnecting in 1 s", "offline")
+    assert watched.stream_text(later) == ("◌ reconnecting in 1 s", "offline")
     much_later = stub.NOW.replace(minute=stub.NOW.minute + 1)
-    assert watched.stream_words(much_later) == ("◌ reconnecting", "offline")
-    watched.stream_is(StreamState.LIVE, 0.0, later)
-    assert watched.stream_words(later) == ("● live", "online")
+    assert watched.stream_text(much_later) == ("◌ reconnecting", "offline")
+    watched.set_stream_state(StreamState.LIVE, 0.0, later)
+    assert watched.stream_text(later) == ("● live", "online")

@@ -16,7 +16,7 @@ import pytest
 from beray.config import Target
 from tui.state import saved_state
 from tui.state.task_draft import TaskDraft
-from tui.state.user_state import Memory, account_of
+from tui.state.user_state import UserState, account_of
 
 HERE, THERE = "https://here ada", "https://there ada"
 TOOLS = [{"docs": {"url": "https://example.org/mcp"}}]
@@ -29,8 +29,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def memory(folder: Path) -> Iterator[Memory]:
-    made = Memory(folder)
+def user_state(folder: Path) -> Iterator[UserState]:
+    made = UserState(folder)
     yield made
     made.close()
 
@@ -42,57 +42,59 @@ def until(seen: Callable[[], object], seconds: float = 5.0) -> None:
         time.sleep(0.005)
 
 
-def goals(memory: Memory) -> list[str]:
-    return [order.goal for order in memory.history()]
+def goals(user_state: UserState) -> list[str]:
+    return [order.goal for order in user_state.history()]
 
 
-def again(memory: Memory) -> Memory:
+def reopen(user_state: UserState) -> UserState:
     """Closed, and opened as by the next start."""
-    memory.close()
-    return Memory(memory.folder)
+    user_state.close()
+    return UserState(user_state.folder)
 
 
-def test_everything_is_there_at_the_next_start(memory: Memory, folder: Path) -> None:
-    memory.add_to_history(ORDER)
-    memory.keep_draft(HERE, ORDER)
-    memory.see(HERE, 7, 12)
-    memory.set("theme", "dark")
-    later = again(memory)
-    assert later.history() == (TaskDraft(ORDER.goal, TOOLS),)
-    assert later.draft(HERE) == ORDER
-    assert later.draft(THERE) is None
-    assert later.seen(HERE) == {7: 12} and later.seen(THERE) == {}
-    assert later.get("theme") == "dark" and later.get("other", "x") == "x"
-    later.close()
+def test_everything_is_there_at_the_next_start(user_state: UserState, folder: Path) -> None:
+    user_state.add_to_history(ORDER)
+    user_state.keep_draft(HERE, ORDER)
+    user_state.mark_seen(HERE, 7, 12)
+    user_state.set("theme", "dark")
+    reopened = reopen(user_state)
+    assert reopened.history() == (TaskDraft(ORDER.goal, TOOLS),)
+    assert reopened.draft(HERE) == ORDER
+    assert reopened.draft(THERE) is None
+    assert reopened.seen(HERE) == {7: 12} and reopened.seen(THERE) == {}
+    assert reopened.get("theme") == "dark" and reopened.get("other", "x") == "x"
+    reopened.close()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
-def test_only_the_user_can_read_any_of_it(memory: Memory, folder: Path) -> None:
-    memory.add_to_history(ORDER)
-    memory.keep_draft(HERE, ORDER)
-    memory.close()
+def test_only_the_user_can_read_any_of_it(user_state: UserState, folder: Path) -> None:
+    user_state.add_to_history(ORDER)
+    user_state.keep_draft(HERE, ORDER)
+    user_state.close()
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.name for path in folder.iterdir()} >= {"history.json", "drafts.json"}
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
 
-def test_a_dashboard_that_remembers_nothing_leaves_nothing(memory: Memory, folder: Path) -> None:
-    assert goals(memory) == [] and memory.seen(HERE) == {}
-    memory.close()
+def test_a_dashboard_that_remembers_nothing_leaves_nothing(
+    user_state: UserState, folder: Path
+) -> None:
+    assert goals(user_state) == [] and user_state.seen(HERE) == {}
+    user_state.close()
     assert not folder.exists()
 
 
-def test_a_change_costs_no_time_and_is_on_disk_at_once(memory: Memory, folder: Path) -> None:
-    assert memory.draft(HERE) is None
+def test_a_change_costs_no_time_and_is_on_disk_at_once(user_state: UserState, folder: Path) -> None:
+    assert user_state.draft(HERE) is None
     began = time.monotonic()
     for length in range(300):
-        memory.keep_draft(HERE, TaskDraft("x" * length))
+        user_state.keep_draft(HERE, TaskDraft("x" * length))
     assert time.monotonic() - began < 0.1
     until(lambda: (folder / "drafts.json").exists())
     until(lambda: json.loads((folder / "drafts.json").read_text())[HERE]["goal"] == "x" * 299, 0.3)
-    memory.keep_draft(HERE, TaskDraft("the end"))
+    user_state.keep_draft(HERE, TaskDraft("the end"))
     began = time.monotonic()
-    memory.close()
+    user_state.close()
     assert time.monotonic() - began < 0.15
     assert "the end" in (folder / "drafts.json").read_text()
 
@@ -106,87 +108,97 @@ def test_the_history_has_an_end_and_no_goal_twice_in_a_row() -> None:
     assert saved_state.with_goal(history, TaskDraft("599", TOOLS))[-1].tools == TOOLS
     for number in range(20):
         history = saved_state.with_goal(history, TaskDraft(f"{number}" * 150_000))
-    assert sum(len(order.goal) for order in history) <= saved_state.MOST_GOAL_CHARACTERS
+    assert sum(len(order.goal) for order in history) <= saved_state.MAX_GOAL_CHARACTERS
     assert history[-1].goal.startswith("19")
 
 
-def test_two_dashboards_at_once_keep_what_the_other_adds(memory: Memory, folder: Path) -> None:
-    other = Memory(folder)
-    assert goals(memory) == goals(other) == []
+def test_two_dashboards_at_once_keep_what_the_other_adds(
+    user_state: UserState, folder: Path
+) -> None:
+    other = UserState(folder)
+    assert goals(user_state) == goals(other) == []
     for number in range(20):
-        memory.add_to_history(TaskDraft(f"one {number}"))
+        user_state.add_to_history(TaskDraft(f"one {number}"))
         other.add_to_history(TaskDraft(f"two {number}"))
-        memory.see(HERE, number, 5)
-        other.see(HERE, number, 3 + number)
+        user_state.mark_seen(HERE, number, 5)
+        other.mark_seen(HERE, number, 3 + number)
         time.sleep(0.01)
-    memory.keep_draft(HERE, TaskDraft("mine"))
+    user_state.keep_draft(HERE, TaskDraft("mine"))
     other.keep_draft(THERE, TaskDraft("theirs"))
-    memory.close()
+    user_state.close()
     other.close()
-    later = Memory(folder)
-    assert sorted(goals(later)) == sorted(f"{who} {n}" for who in ("one", "two") for n in range(20))
-    assert later.seen(HERE) == {number: max(5, 3 + number) for number in range(20)}
-    assert later.draft(HERE) == TaskDraft("mine") and later.draft(THERE) == TaskDraft("theirs")
-    later.close()
+    reopened = UserState(folder)
+    assert sorted(goals(reopened)) == sorted(
+        f"{who} {n}" for who in ("one", "two") for n in range(20)
+    )
+    assert reopened.seen(HERE) == {number: max(5, 3 + number) for number in range(20)}
+    assert reopened.draft(HERE) == TaskDraft("mine") and reopened.draft(THERE) == TaskDraft(
+        "theirs"
+    )
+    reopened.close()
 
 
-def test_a_draft_of_another_dashboard_is_not_taken_back_with_ones_own(memory: Memory) -> None:
-    memory.keep_draft(HERE, TaskDraft("mine"))
-    other = again(memory)
-    mine = Memory(memory.folder)
+def test_a_draft_of_another_dashboard_is_not_taken_back_with_ones_own(
+    user_state: UserState,
+) -> None:
+    user_state.keep_draft(HERE, TaskDraft("mine"))
+    other = reopen(user_state)
+    mine = UserState(user_state.folder)
     assert mine.draft(HERE) == TaskDraft("mine")
     other.keep_draft(HERE, TaskDraft("theirs"))
     other.close()
     mine.drop_draft(HERE)
     assert mine.draft(HERE) is None
     mine.close()
-    later = Memory(memory.folder)
-    assert later.draft(HERE) == TaskDraft("theirs")
-    later.drop_draft(HERE)
-    later = again(later)
-    assert later.draft(HERE) is None
-    later.close()
+    reopened = UserState(user_state.folder)
+    assert reopened.draft(HERE) == TaskDraft("theirs")
+    reopened.drop_draft(HERE)
+    reopened = reopen(reopened)
+    assert reopened.draft(HERE) is None
+    reopened.close()
 
 
-def test_an_order_on_its_way_is_not_offered_and_not_lost(memory: Memory, folder: Path) -> None:
-    memory.keep_draft(HERE, TaskDraft("do it"))
-    memory.submitted(HERE, TaskDraft("do it"))
-    assert memory.draft(HERE) is None
-    memory.drop_draft(HERE)  # an empty composer that was closed meanwhile
+def test_an_order_on_its_way_is_not_offered_and_not_lost(
+    user_state: UserState, folder: Path
+) -> None:
+    user_state.keep_draft(HERE, TaskDraft("do it"))
+    user_state.submitted(HERE, TaskDraft("do it"))
+    assert user_state.draft(HERE) is None
+    user_state.drop_draft(HERE)  # an empty composer that was closed meanwhile
     until(lambda: (folder / "history.json").exists())
-    crashed = Memory(folder)
+    crashed = UserState(folder)
     assert crashed.draft(HERE) == TaskDraft("do it") and goals(crashed) == ["do it"]
     crashed.close()
-    memory.refused(HERE, TaskDraft("do it"))
-    assert memory.draft(HERE) == TaskDraft("do it")
-    memory.submitted(HERE, TaskDraft("do it"))
-    memory.keep_draft(HERE, TaskDraft("the next one"))
-    memory.refused(HERE, TaskDraft("do it"))
-    assert memory.draft(HERE) == TaskDraft("the next one")
-    memory.submitted(HERE, TaskDraft("run again"))  # past the composer
-    memory.created(HERE, TaskDraft("run again"))
-    assert memory.draft(HERE) == TaskDraft("the next one")
-    memory.submitted(HERE, TaskDraft("the next one"))
-    memory.created(HERE, TaskDraft("the next one"))
-    later = again(memory)
-    assert later.draft(HERE) is None
-    assert goals(later) == ["do it", "run again", "the next one"]
-    later.close()
+    user_state.refused(HERE, TaskDraft("do it"))
+    assert user_state.draft(HERE) == TaskDraft("do it")
+    user_state.submitted(HERE, TaskDraft("do it"))
+    user_state.keep_draft(HERE, TaskDraft("the next one"))
+    user_state.refused(HERE, TaskDraft("do it"))
+    assert user_state.draft(HERE) == TaskDraft("the next one")
+    user_state.submitted(HERE, TaskDraft("run again"))  # past the composer
+    user_state.created(HERE, TaskDraft("run again"))
+    assert user_state.draft(HERE) == TaskDraft("the next one")
+    user_state.submitted(HERE, TaskDraft("the next one"))
+    user_state.created(HERE, TaskDraft("the next one"))
+    reopened = reopen(user_state)
+    assert reopened.draft(HERE) is None
+    assert goals(reopened) == ["do it", "run again", "the next one"]
+    reopened.close()
 
 
-def test_what_was_seen_never_goes_back_until_the_task_is_gone(memory: Memory) -> None:
-    memory.see(HERE, 1, 10)
-    memory.see(HERE, 1, 4)
-    memory.see(THERE, 1, 2)
-    assert memory.seen(HERE) == {1: 10}
-    memory.forget(HERE, 1)
-    memory.forget(HERE, 99)
-    later = again(memory)
-    assert later.seen(HERE) == {} and later.seen(THERE) == {1: 2}
-    later.close()
-    many: saved_state.Seen = {HERE: dict.fromkeys(range(saved_state.MOST_SEEN), 1)}
-    kept = saved_state.with_seen(many, HERE, saved_state.MOST_SEEN, 1)[HERE]
-    assert len(kept) == saved_state.MOST_SEEN and 0 not in kept
+def test_what_was_seen_never_goes_back_until_the_task_is_gone(user_state: UserState) -> None:
+    user_state.mark_seen(HERE, 1, 10)
+    user_state.mark_seen(HERE, 1, 4)
+    user_state.mark_seen(THERE, 1, 2)
+    assert user_state.seen(HERE) == {1: 10}
+    user_state.forget(HERE, 1)
+    user_state.forget(HERE, 99)
+    reopened = reopen(user_state)
+    assert reopened.seen(HERE) == {} and reopened.seen(THERE) == {1: 2}
+    reopened.close()
+    many: saved_state.Seen = {HERE: dict.fromkeys(range(saved_state.MAX_SEEN_TASKS), 1)}
+    kept = saved_state.with_seen(many, HERE, saved_state.MAX_SEEN_TASKS, 1)[HERE]
+    assert len(kept) == saved_state.MAX_SEEN_TASKS and 0 not in kept
 
 
 @pytest.mark.parametrize(
@@ -202,56 +214,56 @@ def test_damaged_files_are_set_aside_and_that_is_said_once(folder: Path, damage:
     names = ("history", "drafts", "seen", "settings")
     for name in names:
         (folder / f"{name}.json").write_bytes(damage)
-    memory, told = Memory(folder), list[str]()
-    memory.tell(told.append)
-    assert goals(memory) == [] and memory.draft(HERE) is None and memory.seen("a") == {}
-    memory.add_to_history(TaskDraft("new"))
-    memory.keep_draft(HERE, TaskDraft("new"))
-    memory.see(HERE, 1, 2)
-    memory.set("theme", "dark")
-    later = again(memory)
-    later.tell(told.append)
-    assert goals(later) == ["new"] and later.draft(HERE) == TaskDraft("new")
-    assert later.seen(HERE) == {1: 2} and later.get("theme") == "dark"
+    user_state, told = UserState(folder), list[str]()
+    user_state.set_problem_listener(told.append)
+    assert goals(user_state) == [] and user_state.draft(HERE) is None and user_state.seen("a") == {}
+    user_state.add_to_history(TaskDraft("new"))
+    user_state.keep_draft(HERE, TaskDraft("new"))
+    user_state.mark_seen(HERE, 1, 2)
+    user_state.set("theme", "dark")
+    reopened = reopen(user_state)
+    reopened.set_problem_listener(told.append)
+    assert goals(reopened) == ["new"] and reopened.draft(HERE) == TaskDraft("new")
+    assert reopened.seen(HERE) == {1: 2} and reopened.get("theme") == "dark"
     aside = {path.stem for path in folder.glob("*.damaged")}
     assert aside and len(told) == len(aside)
     assert all((folder / f"{name}.damaged").read_bytes() == damage for name in aside)
-    later.close()
+    reopened.close()
 
 
 def test_of_a_file_that_is_damaged_in_part_the_rest_is_kept(folder: Path) -> None:
     folder.mkdir()
     (folder / "history.json").write_text('[{"goal": "good"}, {"goal": 7}, {"goal": "too"}]')
-    memory, told = Memory(folder), list[str]()
-    memory.tell(told.append)
-    assert goals(memory) == ["good", "too"]
+    user_state, told = UserState(folder), list[str]()
+    user_state.set_problem_listener(told.append)
+    assert goals(user_state) == ["good", "too"]
     until(lambda: told)
-    later = again(memory)
-    assert goals(later) == ["good", "too"] and "history.damaged" in told[0]
-    later.close()
+    reopened = reopen(user_state)
+    assert goals(reopened) == ["good", "too"] and "history.damaged" in told[0]
+    reopened.close()
 
 
 def test_where_nothing_can_be_written_that_is_said_once_and_the_rest_works(tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("")
-    memory, told = Memory(blocked / "dashboard"), list[str]()
-    memory.tell(told.append)
+    user_state, told = UserState(blocked / "dashboard"), list[str]()
+    user_state.set_problem_listener(told.append)
     for number in range(5):
-        memory.add_to_history(TaskDraft(str(number)))
+        user_state.add_to_history(TaskDraft(str(number)))
         time.sleep(0.05)
     until(lambda: told)
-    assert goals(memory) == ["0", "1", "2", "3", "4"]
-    memory.close()
+    assert goals(user_state) == ["0", "1", "2", "3", "4"]
+    user_state.close()
     assert len(told) == 1 and str(blocked) in told[0]
 
 
 def test_what_could_not_be_written_is_written_when_it_can_be(
-    memory: Memory, tmp_path: Path, folder: Path
+    user_state: UserState, tmp_path: Path, folder: Path
 ) -> None:
     folder.write_text("in the way")
     told: list[str] = []
-    memory.tell(told.append)
-    memory.add_to_history(TaskDraft("one"))
+    user_state.set_problem_listener(told.append)
+    user_state.add_to_history(TaskDraft("one"))
     until(lambda: told)
     folder.unlink()
     until(lambda: (folder / "history.json").exists())
@@ -263,10 +275,10 @@ import sys, time
 from pathlib import Path
 from tui.state.task_draft import TaskDraft
 from tui.state.user_state import Memory
-memory = Memory(Path(sys.argv[1]))
+user_state = Memory(Path(sys.argv[1]))
 for number in range(1_000_000):
-    memory.add_to_history(TaskDraft(f"goal {number} " + "x" * 20_000))
-    memory.keep_draft("here", TaskDraft(f"draft {number} " + "x" * 150_000))
+    user_state.add_to_history(TaskDraft(f"goal {number} " + "x" * 20_000))
+    user_state.keep_draft("here", TaskDraft(f"draft {number} " + "x" * 150_000))
     print(number, time.monotonic(), flush=True)
     time.sleep(0.001)
 """
@@ -289,17 +301,17 @@ def test_a_dashboard_that_is_killed_while_it_writes_loses_its_last_moment_at_mos
         lines = [line.split() for line in whole.splitlines()]
         typed = {int(number): float(moment) for number, moment in lines}
         ended = max(typed.values())
-        memory, told = Memory(folder), list[str]()
-        memory.tell(told.append)
-        kept = memory.draft("here")
+        user_state, told = UserState(folder), list[str]()
+        user_state.set_problem_listener(told.append)
+        kept = user_state.draft("here")
         assert kept is not None and told == []
         number = int(kept.goal.split()[1])
         lost = [at for one, at in typed.items() if one > number]
         assert not lost or ended - min(lost) < 0.3
-        assert goals(memory)[-1].startswith("goal ")
-        memory.keep_draft("here", TaskDraft("and on"))
-        memory.add_to_history(TaskDraft("and on"))
-        memory.close()
+        assert goals(user_state)[-1].startswith("goal ")
+        user_state.keep_draft("here", TaskDraft("and on"))
+        user_state.add_to_history(TaskDraft("and on"))
+        user_state.close()
         assert list(folder.glob(".*.json.*")) == []
 
 

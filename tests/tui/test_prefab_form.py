@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from beray.sanitize import printable
 from tui.prefabs.call_draft import file_problems, places, refused_file
 from tui.prefabs.form.checks import misfit
-from tui.prefabs.form.schema import MOST_FIELDS, WHOLE, Field, Kind, fields
-from tui.prefabs.form.values import NOTHING, Unfit, entered, value_of
-from tui.prefabs.spec import FileKey, Function
+from tui.prefabs.form.schema import MAX_FIELDS, WHOLE, FieldKind, ParameterField, fields
+from tui.prefabs.form.values import NO_VALUE, InvalidFieldValue, entered, value_of
+from tui.prefabs.spec import FileInput, PrefabFunction
 
 HUGE = 10**400
 
 
-def field_of(own: Any, *, required: bool = False, name: str = "x", **root: Any) -> Field:
+def field_of(own: Any, *, required: bool = False, name: str = "x", **root: Any) -> ParameterField:
     schema = {"type": "object", "properties": {name: own}, **root}
     (field,) = fields({**schema, "required": [name] if required else []})
     return field
@@ -36,37 +36,37 @@ def value(own: Any, text: str, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("own", "kind"),
     [
-        ({"type": "string"}, Kind.TEXT),
-        ({"type": "string", "maxLength": 5000}, Kind.LONG_TEXT),
-        ({"type": "string", "default": "a\nb"}, Kind.LONG_TEXT),
-        ({"type": "string", "default": "\t"}, Kind.LONG_TEXT),
-        ({"type": "string", "contentMediaType": "text/html"}, Kind.LONG_TEXT),
-        ({"type": "integer"}, Kind.INTEGER),
-        ({"type": "number"}, Kind.NUMBER),
-        ({"type": "boolean"}, Kind.FLAG),
-        ({"enum": ["a", 1, None]}, Kind.CHOICE),
-        ({"const": 7}, Kind.CHOICE),
-        ({"type": "array", "items": {"type": "integer"}}, Kind.LIST),
-        ({"type": "array", "items": {"$ref": "#/$defs/Colour"}}, Kind.LIST),
-        ({"$ref": "#/$defs/Colour"}, Kind.CHOICE),
-        ({"type": "array", "items": {"type": "object"}}, Kind.JSON),
-        ({"type": "array"}, Kind.JSON),
-        ({"type": "object"}, Kind.JSON),
-        ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, Kind.JSON),
-        ({"type": ["string", "integer"]}, Kind.JSON),
-        ({}, Kind.JSON),
-        (True, Kind.JSON),
-        ("nonsense", Kind.JSON),
-        ({"type": ["integer", "null"]}, Kind.INTEGER),
-        ({"anyOf": [{"type": "number"}, {"type": "null"}], "default": None}, Kind.NUMBER),
-        ({"anyOf": [{"$ref": "#/$defs/Colour"}, {"type": "null"}]}, Kind.CHOICE),
-        ({"$ref": "#/$defs/Loop"}, Kind.JSON),
-        ({"$ref": "https://elsewhere.example/schema"}, Kind.JSON),
-        ({"$ref": "#/$defs/none"}, Kind.JSON),
-        ({"$ref": 7}, Kind.JSON),
+        ({"type": "string"}, FieldKind.TEXT),
+        ({"type": "string", "maxLength": 5000}, FieldKind.LONG_TEXT),
+        ({"type": "string", "default": "a\nb"}, FieldKind.LONG_TEXT),
+        ({"type": "string", "default": "\t"}, FieldKind.LONG_TEXT),
+        ({"type": "string", "contentMediaType": "text/html"}, FieldKind.LONG_TEXT),
+        ({"type": "integer"}, FieldKind.INTEGER),
+        ({"type": "number"}, FieldKind.NUMBER),
+        ({"type": "boolean"}, FieldKind.FLAG),
+        ({"enum": ["a", 1, None]}, FieldKind.CHOICE),
+        ({"const": 7}, FieldKind.CHOICE),
+        ({"type": "array", "items": {"type": "integer"}}, FieldKind.LIST),
+        ({"type": "array", "items": {"$ref": "#/$defs/Colour"}}, FieldKind.LIST),
+        ({"$ref": "#/$defs/Colour"}, FieldKind.CHOICE),
+        ({"type": "array", "items": {"type": "object"}}, FieldKind.JSON),
+        ({"type": "array"}, FieldKind.JSON),
+        ({"type": "object"}, FieldKind.JSON),
+        ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, FieldKind.JSON),
+        ({"type": ["string", "integer"]}, FieldKind.JSON),
+        ({}, FieldKind.JSON),
+        (True, FieldKind.JSON),
+        ("nonsense", FieldKind.JSON),
+        ({"type": ["integer", "null"]}, FieldKind.INTEGER),
+        ({"anyOf": [{"type": "number"}, {"type": "null"}], "default": None}, FieldKind.NUMBER),
+        ({"anyOf": [{"$ref": "#/$defs/Colour"}, {"type": "null"}]}, FieldKind.CHOICE),
+        ({"$ref": "#/$defs/Loop"}, FieldKind.JSON),
+        ({"$ref": "https://elsewhere.example/schema"}, FieldKind.JSON),
+        ({"$ref": "#/$defs/none"}, FieldKind.JSON),
+        ({"$ref": 7}, FieldKind.JSON),
     ],
 )
-def test_how_each_schema_is_filled_in(own: Any, kind: Kind) -> None:
+def test_how_each_schema_is_filled_in(own: Any, kind: FieldKind) -> None:
     defs = {"Colour": {"type": "string", "enum": ["red", "blue"]}, "Loop": {"$ref": "#/$defs/Loop"}}
     assert field_of(own, **{"$defs": defs}).kind is kind
 
@@ -111,7 +111,7 @@ def test_what_is_needed_comes_first_and_defaults_are_filled_in() -> None:
         ({"properties": {"": {"type": "string"}}}, [WHOLE]),
         ({"properties": {"a": {}}, "required": ["b"]}, [WHOLE]),
         ({"properties": {"a": {}}, "required": "nonsense"}, ["a"]),
-        ({"properties": {str(n): {} for n in range(MOST_FIELDS + 1)}}, [WHOLE]),
+        ({"properties": {str(n): {} for n in range(MAX_FIELDS + 1)}}, [WHOLE]),
         ({"properties": {"a": {}}, "additionalProperties": True}, ["a", WHOLE]),
     ],
 )
@@ -170,9 +170,9 @@ def test_no_schema_and_no_text_is_the_end_of_a_form(own: Any, text: str) -> None
         ({"type": "array", "items": {"type": "boolean"}}, "yes,no", [True, False]),
         ({"type": "object"}, ' {"a": [1.5, null]} ', {"a": [1.5, None]}),
         ({}, '"text"', "text"),
-        ({"type": ["integer", "null"]}, "", NOTHING),
-        ({"type": "string"}, "", NOTHING),
-        ({"type": "object"}, "  ", NOTHING),
+        ({"type": ["integer", "null"]}, "", NO_VALUE),
+        ({"type": "string"}, "", NO_VALUE),
+        ({"type": "object"}, "  ", NO_VALUE),
     ],
 )
 def test_what_is_put_in_is_a_value(own: Any, text: str, expected: Any) -> None:
@@ -208,33 +208,33 @@ def test_what_must_not_be_left_out_is_null_where_that_is_a_value() -> None:
         ({"type": "string", "maxLength": 3}, "abcd", "at most 3"),
         ({"enum": ["a", "b"]}, '"c"', 'one of "a", "b"'),
         ({"enum": [1]}, "true", "one of 1"),
-        ({"type": "array", "items": {"type": "integer"}}, "1, x", "x: It has to be a whole number"),
+        ({"type": "array", "items": {"type": "integer"}}, "1, x", "x: The value must be a whole"),
         ({"type": "array", "items": {"type": "integer", "maximum": 5}}, "1, 9", "item 2"),
         ({"type": "array", "items": {"type": "string"}, "minItems": 2}, "a", "at least 2"),
-        ({"type": "array", "items": {"type": "string"}, "uniqueItems": True}, "a,a", "twice"),
+        ({"type": "array", "items": {"type": "string"}, "uniqueItems": True}, "a,a", "Duplicate"),
         ({"type": "array", "items": {"type": "string", "enum": ["a"]}}, "a,b", "item 2"),
-        ({"type": "array", "items": {"type": "string"}}, "[1]", "item 1: It has to be a text"),
+        ({"type": "array", "items": {"type": "string"}}, "[1]", "item 1: The value must be a string"),
         ({"type": "object"}, "[1]", "an object"),
-        ({"type": "object"}, "{'a': 1}", "not JSON"),
+        ({"type": "object"}, "{'a': 1}", "Invalid JSON"),
         ({"type": "object"}, '{\n"a": }', "line 2"),
-        ({"type": "object"}, '{"a": NaN}', "NaN is not JSON"),
+        ({"type": "object"}, '{"a": NaN}', "NaN is not valid JSON"),
         ({"type": "object"}, '{"a": 1e999}', "too large"),
-        ({"type": "object"}, '{"a": "\\ud800"}', "cannot|can be sent"),
-        ({"type": "object"}, "[" * 100_000, "too deep"),
-        ({"type": "object"}, "9" * 5000, "can be sent"),
+        ({"type": "object"}, '{"a": "\\ud800"}', "cannot be encoded"),
+        ({"type": "object"}, "[" * 100_000, "too deeply"),
+        ({"type": "object"}, "9" * 5000, "JSON"),
         ({"type": "object", "required": ["k"]}, "{}", "k is missing"),
-        ({"type": "object", "properties": {"k": {"type": "integer"}}}, '{"k": "1"}', "k: It has"),
+        ({"type": "object", "properties": {"k": {"type": "integer"}}}, '{"k": "1"}', "k: The value must"),
         ({"type": "object", "properties": {}, "additionalProperties": False}, '{"k": 1}', "k is not"),
     ],
 )  # fmt: skip
 def test_what_is_no_value_is_refused_with_the_reason(own: Any, text: str, said: str) -> None:
-    with pytest.raises(Unfit, match=said):
+    with pytest.raises(InvalidFieldValue, match=said):
         value(own, text)
 
 
 @pytest.mark.parametrize("kind", ["string", "integer", "number", "object", "array"])
 def test_what_is_needed_cannot_be_left_out(kind: str) -> None:
-    with pytest.raises(Unfit, match="is needed"):
+    with pytest.raises(InvalidFieldValue, match="is required"):
         value({"type": kind}, "", required=True)
 
 
@@ -296,8 +296,8 @@ def test_all_parameters_can_be_given_as_one_object() -> None:
     found = fields(many)
     assert entered(found, {WHOLE: '{"p7": 1}'}) == ({"p7": 1}, {})
     assert "p7 is missing" in entered(found, {WHOLE: "{}"})[1][WHOLE]
-    assert "p8: It has" in entered(found, {WHOLE: '{"p7": 1, "p8": "x"}'})[1][WHOLE]
-    assert "needed" in entered(found, {})[1][WHOLE]
+    assert "p8: The value must" in entered(found, {WHOLE: '{"p7": 1, "p8": "x"}'})[1][WHOLE]
+    assert "required" in entered(found, {})[1][WHOLE]
 
 
 def test_a_check_never_follows_a_schema_without_end() -> None:
@@ -315,11 +315,11 @@ def test_a_check_never_follows_a_schema_without_end() -> None:
 # Files
 
 
-FILES = Function(
+FILES = PrefabFunction(
     "f",
     inputs=(
-        FileKey("one", required=True, types=(".pdf", ".tar.gz")),
-        FileKey("many", many=True),
+        FileInput("one", required=True, types=(".pdf", ".tar.gz")),
+        FileInput("many", many=True),
     ),
 )
 
@@ -327,13 +327,13 @@ FILES = Function(
 def test_files_have_their_number_and_their_types() -> None:
     pdf, other = Path("/x/A.PDF"), Path("/x/a.txt")
     assert file_problems(FILES, {"one": [pdf], "many": [pdf, other]}) == {}
-    assert file_problems(FILES, {}) == {"one": "A file is needed."}
-    assert "One file only" in file_problems(FILES, {"one": [pdf, Path("/x/b.pdf")]})["one"]
+    assert file_problems(FILES, {}) == {"one": "Add a file."}
+    assert "Only one file" in file_problems(FILES, {"one": [pdf, Path("/x/b.pdf")]})["one"]
     assert ".pdf or .tar.gz" in file_problems(FILES, {"one": [other]})["one"]
     one, many = FILES.inputs
     assert refused_file(one, Path("x.tar.gz"), ()) == "" != refused_file(one, Path("gz"), ())
     assert "already" in refused_file(many, other, [other])
-    assert "of that name" in refused_file(many, Path("/y/a.txt"), [other])
+    assert "same name" in refused_file(many, Path("/y/a.txt"), [other])
 
 
 @pytest.mark.parametrize(

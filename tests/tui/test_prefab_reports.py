@@ -12,11 +12,11 @@ from tests.tui import gateway_stub
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
 from tui.document import Document
 from tui.prefabs import details, outcome, save_outputs, transcript
-from tui.prefabs.outcome import OutputFile
-from tui.prefabs.spec import Summary, spec, summary
+from tui.prefabs.outcome import RunFile
+from tui.prefabs.spec import PrefabSummary, spec, summary
 from tui.prefabs.transcript import Transcript
 
-KNOWN = Summary("p", "1.0.0", description="d", functions=("f",))
+KNOWN = PrefabSummary("p", "1.0.0", description="d", functions=("f",))
 ODD: tuple[Any, ...] = (
     None,
     7,
@@ -61,19 +61,19 @@ def test_however_text_is_cut_it_is_the_same(pieces: list[str]) -> None:
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Transcript()
-    for number in range(transcript.MOST_LINES * 3):
+    for number in range(transcript.MAX_LINES * 3):
         told.add(f"{number}\n")
-    assert len(told.lines) == transcript.MOST_LINES
-    assert told.dropped == transcript.MOST_LINES * 2
-    assert told.lines[-1] == str(transcript.MOST_LINES * 3 - 1)
+    assert len(told.lines) == transcript.MAX_LINES
+    assert told.dropped == transcript.MAX_LINES * 2
+    assert told.lines[-1] == str(transcript.MAX_LINES * 3 - 1)
     told.add(BIG * 3)
-    assert sum(map(len, told.lines)) <= transcript.MOST_CHARACTERS
-    assert max(map(len, told.lines)) <= transcript.LONGEST_LINE
+    assert sum(map(len, told.lines)) <= transcript.MAX_CHARACTERS
+    assert max(map(len, told.lines)) <= transcript.MAX_LINE_CHARACTERS
     for _ in range(200):
         told.add("x" * 10_000)
-    assert sum(map(len, told.lines)) <= transcript.MOST_CHARACTERS
+    assert sum(map(len, told.lines)) <= transcript.MAX_CHARACTERS
     told.add({"big": [BIG]})
-    assert sum(map(len, told.lines)) <= transcript.MOST_CHARACTERS
+    assert sum(map(len, told.lines)) <= transcript.MAX_CHARACTERS
 
 
 # How a run ended
@@ -84,8 +84,8 @@ def test_the_two_levels_of_an_output_are_taken_apart() -> None:
     assert ended.result == {"rows": 1000, "columns": ["shop", "day"]} and ended.refusal == ""
     (file,) = ended.files
     assert (file.key, file.name) == ("table", "sales.parquet")
-    assert OutputFile("k", "s3://b/a/a%20b.csv").name == "a b.csv"
-    assert OutputFile("k", "").name == "" and OutputFile("k", "s3://b/").name == "s3://b/"
+    assert RunFile("k", "s3://b/a/a%20b.csv").name == "a b.csv"
+    assert RunFile("k", "").name == "" and RunFile("k", "s3://b/").name == "s3://b/"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_two_levels_of_an_output_are_taken_apart() -> None:
         ({"success": False, "error": "no table", "error_code": "E1"}, "no table (E1)"),
         ({"success": False, "message": "empty", "error": "x"}, "empty"),
         ({"success": False, "error": {"message": "deep", "code": "E2"}}, "deep (E2)"),
-        ({"success": False}, "it did not succeed"),
+        ({"success": False}, "no reason given"),
         ({"success": 0, "error": "x"}, ""),
         ({"error": "x"}, ""),
         ("text", ""),
@@ -117,7 +117,7 @@ def test_an_end_of_any_shape_is_an_end(odd: Any) -> None:
 
 
 def test_files_of_one_name_do_not_take_each_others_place() -> None:
-    files = [OutputFile("k", f"s3://b/{n}/{name}") for n, name in enumerate(
+    files = [RunFile("k", f"s3://b/{n}/{name}") for n, name in enumerate(
         ["a.csv", "A.csv", "a.csv", "..", "%2e%2e%2fetc%2fpasswd", "a%0ab", HOSTILE]
     )]  # fmt: skip
     names = save_outputs.names(files)
@@ -135,9 +135,9 @@ def test_a_spec_is_told_with_all_that_it_says() -> None:
     table = spec(gateway_stub.TABLE, KNOWN)
     page = shown(details.document(table))
     for words in (
-        "table  1.2.0", "2 versions", "convert", "summarise", "streams what it does",
+        "table  1.2.0", "2 versions", "convert", "summarise", "streams its output",
         "at most 120 s", "1.0 G of memory", "without network", "format  choice", "csv parquet xlsx",
-        "needed", "default 1000", ".csv .parquet .xlsx", "What the table becomes", "rows  integer",
+        "required", "default 1000", ".csv .parquet .xlsx", "What the table becomes", "rows  integer",
     ):  # fmt: skip
         assert words in page
     assert "Says what" not in shown(details.document(table, "convert"))

@@ -65,7 +65,7 @@ async def test_registering_leads_from_the_mailed_code_to_the_tasks(
     async with app_for(beray_server).run_test(size=SIZE) as pilot:
         await until_shown(pilot, "Create an account")
         await pilot.press("f2")
-        await until_shown(pilot, "Code from the mail")
+        await until_shown(pilot, "Code from the e-mail")
         assert pilot.app.screen.query_one("#code").disabled
         await fill(pilot, "#email", email)
         await until(pilot, lambda: not pilot.app.screen.query_one("#code").disabled)
@@ -143,7 +143,7 @@ async def test_an_address_that_is_registered_is_said_beside_the_address(
     async with app_for(beray_server).run_test(size=SIZE) as pilot:
         await until_shown(pilot, "Create an account")
         await pilot.press("f2")
-        await until_shown(pilot, "Code from the mail")
+        await until_shown(pilot, "Code from the e-mail")
         await fill(pilot, "#email", email)
         await until(pilot, lambda: "refused" in pilot.app.screen.query_one("#email").classes)
         await pilot.press("escape")
@@ -236,7 +236,7 @@ async def test_somebody_else_begins_afresh_and_escape_signs_out(
         app.post_message(messages.SessionEnded("it has ended"))
         await until(pilot, lambda: isinstance(app.screen, SignInAgainScreen))
         await pilot.press("escape")
-        await until_shown(pilot, "Signed out of work; the session had ended already")
+        await until_shown(pilot, "Signed out of work; the session had already ended")
         assert not isinstance(app.screen, SignInAgainScreen) and len(app.screen_stack) == 2
     profile = Profiles().get("work")
     assert profile is not None and (profile.token, profile.email) == (None, bob)
@@ -248,7 +248,7 @@ async def test_the_embedded_server_needs_no_signing_in(
     client = beray_server.sign_up()
     token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
     async with app_for(beray_server, token, embedded=True).run_test(size=SIZE) as pilot:
-        await until_shown(pilot, "own server", "No tasks yet")
+        await until_shown(pilot, "local server", "No tasks yet")
     assert not (own_home / "beray" / "profiles.json").exists()
 
 
@@ -258,4 +258,4 @@ async def test_an_empty_form_is_not_sent(beray_server: RunningServer, given: str
         await until_shown(pilot, "Sign in")
         await fill(pilot, "#email", given)
         await fill(pilot, "#password", "some password")
-        await until_shown(pilot, "Which e-mail address?")
+        await until_shown(pilot, "Enter your e-mail address.")

@@ -8,12 +8,20 @@ from typing import Any
 import pytest
 
 from tests.tui.test_tui_hostile_text import HOSTILE
-from tui.account import Resend, code_in
-from tui.terminal import Abilities, Standing, abilities, change, news, notification, title
-from tui.theme import DARK, LIGHT, chosen
+from tui.account import ResendTimer, extract_code
+from tui.terminal import (
+    TaskSummary,
+    TerminalCapabilities,
+    detect_capabilities,
+    notification,
+    status_notifications,
+    update_sequence,
+    window_title,
+)
+from tui.theme import DARK, LIGHT, initial_theme
 
-ALL = Abilities(title=True, progress=True, notify=9)
-NONE = Abilities()
+ALL = TerminalCapabilities(title=True, progress=True, notify=9)
+NONE = TerminalCapabilities()
 SEQUENCE = re.compile(
     r"\x1b\](?:0|9|9;4|777);[^\x00-\x1f\x7f-\x9f]*\x1b\\|\x1b\[2[23];0t|\x1b\]0;\x1b\\"
 )
@@ -22,29 +30,34 @@ SEQUENCE = re.compile(
 @pytest.mark.parametrize(
     ("standing", "words"),
     [
-        (Standing(), "BeRay"),
-        (Standing(running=2), "BeRay · 2 running"),
-        (Standing(running=2, waiting=(12,), failed_unread=1), "BeRay · #12 needs input"),
-        (Standing(waiting=(12, 9)), "BeRay · 2 need input"),
-        (Standing(failed_unread=1), "BeRay · 1 failed"),
+        (TaskSummary(), "BeRay"),
+        (TaskSummary(running=2), "BeRay · 2 running"),
+        (TaskSummary(running=2, waiting=(12,), failed_unread=1), "BeRay · #12 needs input"),
+        (TaskSummary(waiting=(12, 9)), "BeRay · 2 need input"),
+        (TaskSummary(failed_unread=1), "BeRay · 1 failed"),
     ],
 )
-def test_the_title_says_first_what_needs_somebody(standing: Standing, words: str) -> None:
-    assert title(standing) == words
-    assert f"\x1b]0;{words}\x1b\\" in change(None, standing, ALL)
+def test_the_title_says_first_what_needs_somebody(standing: TaskSummary, words: str) -> None:
+    assert window_title(standing) == words
+    assert f"\x1b]0;{words}\x1b\\" in update_sequence(None, standing, ALL)
 
 
 def test_only_what_has_changed_is_written_and_all_of_it_is_taken_back() -> None:
-    idle, two, three = Standing(), Standing(running=2), Standing(running=3)
-    failed = Standing(running=2, failed_unread=1)
-    assert change(None, idle, ALL) == "\x1b[22;0t\x1b]0;BeRay\x1b\\"
-    assert change(idle, two, ALL) == "\x1b]0;BeRay · 2 running\x1b\\\x1b]9;4;3;0\x1b\\"
-    assert change(two, three, ALL) == "\x1b]0;BeRay · 3 running\x1b\\"
-    assert change(two, failed, ALL) == "\x1b]9;4;2;100\x1b\\"
-    assert change(two, idle, ALL).endswith("\x1b]9;4;0;0\x1b\\")
-    assert change(failed, None, ALL) == "\x1b]9;4;0;0\x1b\\\x1b]0;\x1b\\\x1b[23;0t"
-    assert change(idle, None, ALL) == "\x1b]0;\x1b\\\x1b[23;0t"
-    assert change(None, two, NONE) == change(two, None, NONE) == notification("x", NONE) == ""
+    idle, two, three = TaskSummary(), TaskSummary(running=2), TaskSummary(running=3)
+    failed = TaskSummary(running=2, failed_unread=1)
+    assert update_sequence(None, idle, ALL) == "\x1b[22;0t\x1b]0;BeRay\x1b\\"
+    assert update_sequence(idle, two, ALL) == "\x1b]0;BeRay · 2 running\x1b\\\x1b]9;4;3;0\x1b\\"
+    assert update_sequence(two, three, ALL) == "\x1b]0;BeRay · 3 running\x1b\\"
+    assert update_sequence(two, failed, ALL) == "\x1b]9;4;2;100\x1b\\"
+    assert update_sequence(two, idle, ALL).endswith("\x1b]9;4;0;0\x1b\\")
+    assert update_sequence(failed, None, ALL) == "\x1b]9;4;0;0\x1b\\\x1b]0;\x1b\\\x1b[23;0t"
+    assert update_sequence(idle, None, ALL) == "\x1b]0;\x1b\\\x1b[23;0t"
+    assert (
+        update_sequence(None, two, NONE)
+        == update_sequence(two, None, NONE)
+        == notification("x", NONE)
+        == ""
+    )
 
 
 ITERM2 = {"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}
@@ -68,13 +81,15 @@ ITERM2 = {"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}
 def test_a_terminal_gets_what_it_takes(
     environ: dict[str, str], progress: bool, notify: int
 ) -> None:
-    assert abilities(environ, windows=False) == Abilities(True, progress, notify)
+    assert detect_capabilities(environ, windows=False) == TerminalCapabilities(
+        True, progress, notify
+    )
 
 
 def test_a_terminal_that_takes_nothing_gets_nothing() -> None:
     for environ in ({"TERM": "linux"}, {"TERM": "dumb"}, {"TERM": ""}, {}):
-        assert abilities(environ, windows=False) == NONE
-    assert abilities({}, windows=True) == ALL
+        assert detect_capabilities(environ, windows=False) == NONE
+    assert detect_capabilities({}, windows=True) == ALL
 
 
 @pytest.mark.parametrize("notify", [9, 777])
@@ -82,7 +97,7 @@ def test_a_terminal_that_takes_nothing_gets_nothing() -> None:
     "text", [HOSTILE, "4;3;", "9;5", "\x9c\x9dx;y", "\x1b\\\x07end", "x" * 9999, ""]
 )
 def test_no_text_from_outside_ends_or_divides_a_sequence(notify: int, text: str) -> None:
-    written = notification(text, Abilities(notify=notify))
+    written = notification(text, TerminalCapabilities(notify=notify))
     assert SEQUENCE.fullmatch(written), ascii(written)
     assert len(written) < 250
     parts = written[2:-2].split(";")
@@ -104,12 +119,14 @@ def test_news_are_ends_and_questions_of_tasks_that_were_known() -> None:
         task(4, "STOPPED"),
         task(5, "COMPLETED"),
     ]
-    assert news(before, after) == ["#1 completed: !make", "#2 failed: !make"]
-    assert news(after, after) == news([], after) == []
-    assert news([task(1, "RUNNING")], [task(1, "INPUT_REQUIRED")]) == ["#1 needs input: !make"]
+    assert status_notifications(before, after) == ["#1 completed: !make", "#2 failed: !make"]
+    assert status_notifications(after, after) == status_notifications([], after) == []
+    assert status_notifications([task(1, "RUNNING")], [task(1, "INPUT_REQUIRED")]) == [
+        "#1 needs input: !make"
+    ]
     many = [task(number, "RUNNING") for number in range(5)]
     ended = [task(number, "FAILED" if number == 3 else "COMPLETED") for number in range(5)]
-    assert news(many, ended) == ["4 completed, 1 failed"]
+    assert status_notifications(many, ended) == ["4 completed, 1 failed"]
 
 
 @pytest.mark.parametrize(
@@ -132,12 +149,12 @@ def test_news_are_ends_and_questions_of_tasks_that_were_known() -> None:
     ],
 )
 def test_a_code_is_found_in_what_is_pasted(pasted: str, code: str) -> None:
-    assert code_in(pasted) == code
+    assert extract_code(pasted) == code
 
 
 def test_the_time_to_the_next_code_is_counted_for_each_address() -> None:
     now = 100.0
-    resend = Resend(lambda: now)
+    resend = ResendTimer(lambda: now)
     assert resend.left("ada") == 0
     resend.sent("ada")
     resend.sent("bob", 2.5)
@@ -152,8 +169,8 @@ def test_the_first_theme_suits_the_terminal_and_a_chosen_one_stays() -> None:
     known = {DARK.name, LIGHT.name, "nord"}
     for ground in ("15;0", "15;default;0", "default;default", "15", "7;8", "", "x;y"):
         expected = LIGHT.name if ground == "15" else DARK.name
-        assert chosen("", known, {"COLORFGBG": ground}) == expected, ground
-    assert chosen("", known, {}) == DARK.name
-    assert chosen("", known, {"COLORFGBG": "0;15"}) == LIGHT.name
-    assert chosen("nord", known, {"COLORFGBG": "0;15"}) == "nord"
-    assert chosen("gone", known, {}) == DARK.name
+        assert initial_theme("", known, {"COLORFGBG": ground}) == expected, ground
+    assert initial_theme("", known, {}) == DARK.name
+    assert initial_theme("", known, {"COLORFGBG": "0;15"}) == LIGHT.name
+    assert initial_theme("nord", known, {"COLORFGBG": "0;15"}) == "nord"
+    assert initial_theme("gone", known, {}) == DARK.name

@@ -17,7 +17,7 @@ from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.dashboard_stub import StubClient, full_client, stub_app, text
 from tui import messages
 from tui.io import mailbox
-from tui.io.background import StreamReader
+from tui.io.background import TaskStreamReader
 from tui.screens.save import SaveScreen
 
 SECONDS = 10.0
@@ -46,7 +46,7 @@ def test_a_burst_of_events_is_announced_in_few_messages_and_given_whole() -> Non
     client: Any = StubClient()
     client.events = {1: [text(str(number)) for number in range(3000)]}
     inbox: Any = Inbox()
-    reader = StreamReader(client, 1, inbox)
+    reader = TaskStreamReader(client, 1, inbox)
     taken: list[Any] = []
     try:
         inbox.wait_for(
@@ -84,12 +84,12 @@ def test_a_reader_whose_events_nobody_takes_stops_reading() -> None:
 
     client.stream_task_updates = lambda *_, **__: Stream()
     inbox: Any = Inbox()
-    reader = StreamReader(client, 1, inbox)
+    reader = TaskStreamReader(client, 1, inbox)
     readers = [thread for thread in threading.enumerate() if thread.name == "beray-stream"]
     taken = 0
     while taken < 10_000:
         taken += len(reader.take())
-        assert len(given) - taken <= 2 * mailbox.MOST_WAITING
+        assert len(given) - taken <= 2 * mailbox.MAX_WAITING
     reader.close()
     for thread in readers:
         thread.join(SECONDS)
@@ -100,7 +100,7 @@ def test_events_that_come_while_others_are_taken_are_announced_again() -> None:
     client: Any = StubClient()
     client.events = {1: [text(str(number)) for number in range(20_000)]}
     inbox: Any = Inbox()
-    reader = StreamReader(client, 1, inbox)
+    reader = TaskStreamReader(client, 1, inbox)
     taken, told = 0, 0
     while taken < 20_000:
         told += 1

@@ -17,7 +17,7 @@ from tests.tui.dashboard_stub import StubClient
 from tests.tui.test_tui_background import Inbox
 from tui import messages
 from tui.io import task_feed_reader
-from tui.io.task_feed_reader import BoardReader
+from tui.io.task_feed_reader import TaskFeedReader
 
 NEXT = Target("http://127.0.0.1:2", "local", "next", embedded=True)
 
@@ -25,13 +25,13 @@ NEXT = Target("http://127.0.0.1:2", "local", "next", embedded=True)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_feed_reader, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(task_feed_reader, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(task_feed_reader, "MAX_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture
-def readers() -> Iterator[list[BoardReader]]:
+def readers() -> Iterator[list[TaskFeedReader]]:
     """Whatever is put in here is closed."""
-    opened: list[BoardReader] = []
+    opened: list[TaskFeedReader] = []
     yield opened
     for reader in opened:
         reader.close()
@@ -42,17 +42,17 @@ def is_waiting(got: list[Any]) -> bool:
 
 
 def failures(got: list[Any]) -> list[Exception]:
-    return [one.error for one in got if isinstance(one, messages.BoardFailed)]
+    return [one.error for one in got if isinstance(one, messages.TaskFeedFailed)]
 
 
 def test_the_updates_of_a_real_server_come_once_across_its_restart(
-    tmp_path: Path, readers: list[BoardReader]
+    tmp_path: Path, readers: list[TaskFeedReader]
 ) -> None:
     server = RunningServer.start(tmp_path / "data")
     try:
         with server.sign_up() as client:
             inbox: Any = Inbox()
-            reader = BoardReader(client, inbox)
+            reader = TaskFeedReader(client, inbox)
             readers.append(reader)
             inbox.wait_for(is_waiting)
             assert [update["type"] for update in reader.take()] == ["TASKS"]
@@ -66,23 +66,23 @@ def test_the_updates_of_a_real_server_come_once_across_its_restart(
             assert [one["seq"] for one in seen if "seq" in one] == [1, 2, 3, 4, 5, 6]
             assert reader.last_event_id == "6"
             live = inbox.wait_for(lambda got: isinstance(got[-1], messages.Message))
-            assert sum(isinstance(one, messages.BoardLive) for one in live) >= 2
+            assert sum(isinstance(one, messages.TaskFeedConnected) for one in live) >= 2
     finally:
         server.stop()
 
 
-def test_a_server_without_the_stream_is_asked_for_its_tasks(readers: list[BoardReader]) -> None:
+def test_a_server_without_the_stream_is_asked_for_its_tasks(readers: list[TaskFeedReader]) -> None:
     client: Any = StubClient()
     client.tasks = [{"id": 1, "goal": "g", "status": "RUNNING"}]
     inbox: Any = Inbox()
-    reader = BoardReader(client, inbox)
+    reader = TaskFeedReader(client, inbox)
     readers.append(reader)
     inbox.wait_for(is_waiting)
     assert reader.take()[0] == {"type": "TASKS", "tasks": client.tasks}
 
 
 def test_an_answer_from_before_a_change_is_not_shown(
-    monkeypatch: pytest.MonkeyPatch, readers: list[BoardReader]
+    monkeypatch: pytest.MonkeyPatch, readers: list[TaskFeedReader]
 ) -> None:
     monkeypatch.setattr(task_feed_reader, "POLL_SECONDS", 60.0)
     client: Any = StubClient()
@@ -96,7 +96,7 @@ def test_an_answer_from_before_a_change_is_not_shown(
 
     client.list_tasks = list_tasks
     inbox: Any = Inbox()
-    reader = BoardReader(client, inbox)
+    reader = TaskFeedReader(client, inbox)
     readers.append(reader)
     while not asked:
         pass
@@ -106,51 +106,51 @@ def test_an_answer_from_before_a_change_is_not_shown(
     assert [update["tasks"][0]["id"] for update in reader.take()] == [2]
 
 
-def test_a_failure_is_told_and_the_next_attempt_is_made(readers: list[BoardReader]) -> None:
+def test_a_failure_is_told_and_the_next_attempt_is_made(readers: list[TaskFeedReader]) -> None:
     client: Any = StubClient()
     client.tasks = ConnectionFailed("gone")
     inbox: Any = Inbox()
-    readers.append(BoardReader(client, inbox))
+    readers.append(TaskFeedReader(client, inbox))
     inbox.wait_for(lambda got: len(failures(got)) > 1)
     client.tasks = []
     inbox.wait_for(is_waiting)
 
 
 def test_a_token_that_only_the_old_server_knew_is_not_the_end_of_the_session(
-    readers: list[BoardReader],
+    readers: list[TaskFeedReader],
 ) -> None:
     old: Any = StubClient()
     new: Any = StubClient()
     old.tasks = AuthenticationError("no", status_code=401)
     inbox: Any = Inbox()
-    reader = BoardReader(old, inbox, successor=lambda: messages.Renewed(NEXT, new))
+    reader = TaskFeedReader(old, inbox, successor=lambda: messages.ClientReplaced(NEXT, new))
     readers.append(reader)
     got = inbox.wait_for(is_waiting)
-    assert isinstance(got[0], messages.Renewed) and reader.client is new
+    assert isinstance(got[0], messages.ClientReplaced) and reader.client is new
     assert failures(got) == []
 
 
-def test_a_token_that_the_same_server_refuses_is(readers: list[BoardReader]) -> None:
+def test_a_token_that_the_same_server_refuses_is(readers: list[TaskFeedReader]) -> None:
     client: Any = StubClient()
     client.tasks = AuthenticationError("no", status_code=401)
     inbox: Any = Inbox()
-    readers.append(BoardReader(client, inbox, successor=lambda: None))
+    readers.append(TaskFeedReader(client, inbox, successor=lambda: None))
     assert failures(inbox.wait_for(failures))[0] is client.tasks
 
 
 def test_a_server_that_cannot_be_started_is_said_and_not_tried_every_second(
-    readers: list[BoardReader],
+    readers: list[TaskFeedReader],
 ) -> None:
     client: Any = StubClient()
     client.tasks = ConnectionFailed("gone")
     tries: list[None] = []
 
-    def successor() -> messages.Renewed:
+    def successor() -> messages.ClientReplaced:
         tries.append(None)
         raise BeRayException("it does not start")
 
     inbox: Any = Inbox()
-    readers.append(BoardReader(client, inbox, successor=successor))
+    readers.append(TaskFeedReader(client, inbox, successor=successor))
     got = failures(inbox.wait_for(lambda got: len(failures(got)) >= 20))
     assert [str(error) for error in got[:3]] == ["gone", "it does not start", "gone"]
     assert len(tries) == 1
@@ -161,10 +161,10 @@ def test_closing_returns_at_once_from_a_server_that_says_nothing(
 ) -> None:
     with beray_server.sign_up() as client:
         inbox: Any = Inbox()
-        reader = BoardReader(client, inbox)
+        reader = TaskFeedReader(client, inbox)
         inbox.wait_for(is_waiting)
-        board = [thread for thread in threading.enumerate() if thread.name == "beray-board"]
+        task_state = [thread for thread in threading.enumerate() if thread.name == "beray-board"]
         reader.close()
-        for thread in board:
+        for thread in task_state:
             thread.join(2.0)
             assert not thread.is_alive()

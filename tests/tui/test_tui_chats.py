@@ -154,9 +154,9 @@ async def test_messages_are_rejected_during_an_answer_which_s_stops(
         await pilot.press("escape", "s")
         await until_shown(pilot, "◇ idle", "answer ended")
         await until(pilot, lambda: any("STOPPED" in row for row in log_rows(pilot)))
-        assert not main(pilot).board.stopping
+        assert not main(pilot).task_state.stopping
         await pilot.press("s")
-        await until_shown(pilot, "No answer is under way")
+        await until_shown(pilot, "The agent is not answering")
         await pilot.press("m", "enter")
         await until(pilot, lambda: "more" in log_rows(pilot))
 
@@ -264,7 +264,7 @@ async def test_deleting_a_chat_asks_with_a_description_of_the_loss(
     async with dashboard(beray_server, beray_client) as pilot:
         await new_chat(pilot)
         await pilot.press("escape", "x")
-        await until_shown(pilot, "Delete this chat?", "All that was said in it is lost")
+        await until_shown(pilot, "Delete this chat?", "Its messages, its files")
         await pilot.press("y")
         await until_shown(pilot, "No tasks yet")
         assert chats(beray_client) == []

@@ -14,9 +14,9 @@ from beray.schema import FileItem, FilePage
 from beray.testing import RunningServer
 from tests.tui.dashboard_pilot import dashboard, main, screen, until, until_shown
 from tui.state import file_listing
-from tui.state.file_listing import ROOT, FileListing, Folder
+from tui.state.file_listing import ROOT, ListedFolder, TaskFileListing
 from tui.widgets.file_browser import FileBrowser
-from tui.widgets.file_tree import MOST_LEVELS, FileTree, Rest
+from tui.widgets.file_tree import MAX_LEVELS, FileTree, MoreEntries
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def rows(pilot: Pilot[None]) -> list[str]:
     for line in tree(pilot)._tree_lines:
         data = line.node.data
         assert data is not None
-        found.append(str(line.node.label) if isinstance(data, Rest) else data["path"])
+        found.append(str(line.node.label) if isinstance(data, MoreEntries) else data["path"])
     return found
 
 
@@ -197,7 +197,7 @@ async def test_a_deep_tree_is_shown_down_to_a_level(
     os.close(folder)
     async with dashboard(beray_server, beray_client) as pilot:
         await show_files(pilot)
-        await until(pilot, lambda: len(tree(pilot)._tree_lines) == MOST_LEVELS)
+        await until(pilot, lambda: len(tree(pilot)._tree_lines) == MAX_LEVELS)
         last = tree(pilot)._tree_lines[-1].node
         assert not last.allow_expand
         assert str(last.label) == "d  too deep to be shown"
@@ -222,7 +222,7 @@ def item(path: str, kind: str = "file") -> FileItem:
 
 def test_the_answer_of_a_server_without_pages_is_shown_in_part() -> None:
     listing = file_listing.whole([item(f"{number}") for number in range(2500)])
-    assert len(listing.folders[ROOT].items) == file_listing.MOST_SHOWN
+    assert len(listing.folders[ROOT].items) == file_listing.MAX_SHOWN
     assert listing.folders[ROOT].hidden == 500
     nameless = file_listing.whole([FileItem(name="a", type="file"), item("no/folder")])
     assert len(nameless.folders[ROOT].items) == 2
@@ -230,23 +230,27 @@ def test_the_answer_of_a_server_without_pages_is_shown_in_part() -> None:
 
 def test_what_was_read_meanwhile_is_kept() -> None:
     first, more = [item("a/1")], [item("a/1"), item("a/2")]
-    new = FileListing(
-        {ROOT: Folder([item("a", "directory")]), "a": Folder(first, "x")},
+    new = TaskFileListing(
+        {ROOT: ListedFolder([item("a", "directory")]), "a": ListedFolder(first, "x")},
         is_whole=False,
         asked={ROOT: 1, "a": 1, "gone": 3},
     )
-    old = FileListing(
+    old = TaskFileListing(
         {
-            ROOT: Folder([]),
-            "a": Folder(more, "y"),
-            "opened": Folder([]),
-            "folded": Folder([]),
-            "gone": Folder([]),
+            ROOT: ListedFolder([]),
+            "a": ListedFolder(more, "y"),
+            "opened": ListedFolder([]),
+            "folded": ListedFolder([]),
+            "gone": ListedFolder([]),
         },
         is_whole=False,
     )
     merged = new.merged(old, {"a", "opened", "gone"})
-    assert merged.folders == {**new.folders, "a": Folder(more, "y"), "opened": Folder([])}
+    assert merged.folders == {
+        **new.folders,
+        "a": ListedFolder(more, "y"),
+        "opened": ListedFolder([]),
+    }
     assert merged.is_dropped("gone") and not merged.is_dropped("a")
     assert new.merged(None, ()) is new
 

@@ -17,7 +17,7 @@ from tui.app import BeRayApp
 from tui.log.pane import LogPane
 from tui.screens.main import MainScreen
 from tui.screens.sign_in import SignInScreen
-from tui.state.user_state import Memory
+from tui.state.user_state import UserState
 
 BIDI = "\u202e\u2066\u2069\u200e\u200f\u061c"
 HOSTILE = (
@@ -75,7 +75,7 @@ def app_for(client: stub.StubClient, folder: Path, token: str | None = "token") 
         target,
         Profiles(folder / "profiles.json"),
         connect=lambda _: client,  # type: ignore[arg-type,return-value]
-        memory=Memory(folder / "dashboard"),
+        memory=UserState(folder / "dashboard"),
     )
 
 
@@ -85,7 +85,7 @@ async def test_a_hostile_task_is_shown_in_every_pane(tmp_path: Path) -> None:
     ) as pilot:
         log = pilot.app.screen_stack[-1]
         assert isinstance(log, MainScreen)
-        await until(pilot, lambda: log.board.watched is not None)
+        await until(pilot, lambda: log.task_state.selected is not None)
         await pilot.press("down")
         events = log.query_one(LogPane)
         await until(pilot, lambda: "SOMETHING_NEW" in "".join(events.row_texts))
@@ -160,7 +160,7 @@ async def test_hostile_refusals_of_forms_are_shown_beside_the_field(tmp_path: Pa
         await until_shown(pilot, "[b]E[@click=app.quit]F[/]")
         assert_clean(screen(pilot))
         await pilot.press("f2")
-        await until_shown(pilot, "Code from the mail")
+        await until_shown(pilot, "Code from the e-mail")
         await fill(pilot, "#email", "a@b.c")
         await until_shown(pilot, "[b]E[@click")
         await fill(pilot, "#code", "123456")

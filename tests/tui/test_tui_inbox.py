@@ -9,7 +9,7 @@ import pytest
 
 from tui import status, terminal
 from tui.state import inbox
-from tui.state.tasks import Board, Connection
+from tui.state.tasks import ConnectionState, TasksState
 
 NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
 
@@ -59,16 +59,18 @@ def test_the_filter_looks_at_goal_state_and_id(query: str, found: bool) -> None:
     assert inbox.matches(task(1, "RUNNING"), "stopping", {1})
 
 
-def board() -> Board:
-    board = Board()
-    board.apply([{"type": "TASKS", "seq": 3, "tasks": [task(2, "RUNNING"), task(1, "QUEUED")]}])
-    board.sort(NOW)
-    return board
+def task_state() -> TasksState:
+    task_state = TasksState()
+    task_state.apply(
+        [{"type": "TASKS", "seq": 3, "tasks": [task(2, "RUNNING"), task(1, "QUEUED")]}]
+    )
+    task_state.sort(NOW)
+    return task_state
 
 
 def test_updates_change_what_they_are_about_and_nothing_else() -> None:
-    known = board()
-    assert (known.loaded, known.connection) == (True, Connection.ONLINE)
+    known = task_state()
+    assert (known.loaded, known.connection) == (True, ConnectionState.ONLINE)
     assert (
         known.apply([{"type": "TASK_PROGRESS", "task_id": 2, "last_seq": 7, "last_line": "x"}])
         is False
@@ -89,7 +91,7 @@ def test_updates_change_what_they_are_about_and_nothing_else() -> None:
 
 
 def test_a_task_that_has_ended_does_not_run_again() -> None:
-    known = board()
+    known = task_state()
     known.stopping.add(2)
     told = {"type": "TASK_STATUS", "seq": 7, "status": "STOPPED", "reason": "user"}
     assert known.ended(2, told)
@@ -102,14 +104,14 @@ def test_a_task_that_has_ended_does_not_run_again() -> None:
 
 
 def test_looking_at_a_task_is_news_once() -> None:
-    known = board()
+    known = task_state()
     assert [known.see(2), known.see(2), known.see(99)] == [1, None, None]
     known.apply([{"type": "TASK_PROGRESS", "task_id": 2, "last_seq": 4, "last_line": ""}])
     assert known.see(2) == 4
 
 
 def test_only_what_matches_is_shown_in_the_same_order() -> None:
-    known = board()
+    known = task_state()
     known.query = "goal 1"
     assert [shown["id"] for shown in known.shown] == [1]
 
@@ -119,15 +121,15 @@ def test_a_chat_whose_user_has_the_word_is_as_a_finished_task() -> None:
     assert inbox.attention(chat, {1: 4}, NOW) is inbox.Attention.REST
     assert inbox.attention(chat, {1: 3}, NOW) is inbox.Attention.UNREAD
     assert inbox.attention(task(1, "INPUT_REQUIRED"), {1: 1}, NOW) is inbox.Attention.WAITS
-    assert status.look(chat).word == "idle" and status.title(chat) == "chat 1"
+    assert status.task_display(chat).word == "idle" and status.title(chat) == "chat 1"
     assert inbox.matches(chat, "chat idle") and not inbox.matches(task(2, "RUNNING"), "chat")
     answering: Any = {**chat, "status": "RUNNING"}
-    assert status.look(answering).word == "answering"
+    assert status.task_display(answering).word == "answering"
     assert inbox.attention(answering, {1: 4}, NOW) is inbox.Attention.RUNNING
 
 
 def test_an_answer_that_was_stopped_is_stopped_once_and_older_news_are_none() -> None:
-    known = Board()
+    known = TasksState()
     known.apply([{"type": "TASKS", "seq": 1, "tasks": [task(1, "RUNNING", 5, chat="a")]}])
     known.stopping.add(1)
     known.put(task(1, "INPUT_REQUIRED", 8, chat="a"))
@@ -138,5 +140,10 @@ def test_an_answer_that_was_stopped_is_stopped_once_and_older_news_are_none() ->
 
 def test_an_answer_is_news_unless_its_user_has_stopped_it() -> None:
     before = [task(1, "RUNNING", chat="a")]
-    assert terminal.news(before, [task(1, "INPUT_REQUIRED", chat="a")]) == ["#1 answered: chat a"]
-    assert terminal.news(before, [task(1, "INPUT_REQUIRED", chat="a", reason="user")]) == []
+    assert terminal.status_notifications(before, [task(1, "INPUT_REQUIRED", chat="a")]) == [
+        "#1 answered: chat a"
+    ]
+    assert (
+        terminal.status_notifications(before, [task(1, "INPUT_REQUIRED", chat="a", reason="user")])
+        == []
+    )

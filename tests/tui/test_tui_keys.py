@@ -65,7 +65,7 @@ async def test_what_is_typed_while_a_code_is_asked_for_is_shown_nowhere(tmp_path
     async with stub.stub_app(client, tmp_path, token=None).run_test() as pilot:
         await until(pilot, lambda: isinstance(pilot.app.focused, Input))
         await pilot.press("f2")
-        await until_shown(pilot, "Code from the mail")
+        await until_shown(pilot, "Code from the e-mail")
         await until(pilot, lambda: isinstance(pilot.app.focused, Input))
         type_ahead(pilot, f"ada@example.test\r{SECRET}")
         await until_shown(pilot, "Asking for a code")
@@ -84,7 +84,7 @@ async def test_stopping_a_task_that_has_ended_says_so(tmp_path: Path) -> None:
     async with stub.stub_app(client, tmp_path).run_test(notifications=True) as pilot:
         await until_shown(pilot, "● live")
         await pilot.press("down", "s")
-        await until_shown(pilot, "Task #10 has ended already")
+        await until_shown(pilot, "Task #10 has already ended")
     assert stopped == []
 
 
@@ -102,11 +102,13 @@ async def test_a_refusal_is_shown_in_the_words_of_the_server_that_spoke_it(tmp_p
     client = stub.StubClient()
     client.tasks = APIError("500", status_code=500, error_detail="The disk is full.")
     async with stub.stub_app(client, tmp_path).run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "The disk is full. (500)", "○ server error", "asked again")
-        assert "does not answer" not in screen(pilot)
+        await until_shown(
+            pilot, "The disk is full. (500)", "○ server error", "retries automatically"
+        )
+        assert "Cannot reach the server" not in screen(pilot)
         client.tasks = InvalidResponseError("the answer is not JSON", body="<html>")
         await until_shown(pilot, "the answer is not JSON", "○ server error")
-        assert "does not answer" not in screen(pilot)
+        assert "Cannot reach the server" not in screen(pilot)
         client.tasks = []
         await until_shown(pilot, "No tasks yet", "● online")
 
@@ -117,7 +119,7 @@ async def test_an_address_can_be_corrected_after_it_was_refused(tmp_path: Path) 
     async with stub.stub_app(client, tmp_path, token=None).run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "Create an account")
         await pilot.press("f2")
-        await until_shown(pilot, "Code from the mail")
+        await until_shown(pilot, "Code from the e-mail")
         await fill(pilot, "#email", "ada@exampel.test")
         await until_shown(pilot, "No such address.")
         assert pilot.app.focused is pilot.app.screen.query_one("#email Input")
@@ -129,7 +131,7 @@ async def test_before_the_tasks_are_known_no_key_does_harm_and_a_goal_can_be_giv
     client = stub.full_client()
     client.blocked = threading.Event()
     async with stub.stub_app(client, tmp_path).run_test(size=(120, 30)) as pilot:
-        await until_shown(pilot, "Reading the tasks")
+        await until_shown(pilot, "Loading tasks")
         await pilot.press(*"/&efsxrdz[]", "enter", "escape", "f5", "end", "down")
         screen_of_tasks = pilot.app.screen
         assert isinstance(screen_of_tasks, MainScreen)
@@ -138,7 +140,7 @@ async def test_before_the_tasks_are_known_no_key_does_harm_and_a_goal_can_be_giv
         await pilot.press("n")
         await until(pilot, lambda: pilot.app.screen is not screen_of_tasks)
         client.blocked.set()
-        await until(pilot, lambda: screen_of_tasks.board.watched is not None)
+        await until(pilot, lambda: screen_of_tasks.task_state.selected is not None)
         await pilot.press("escape")
         await until_shown(pilot, "TOOL_FAILED", "Events")
 
@@ -147,13 +149,13 @@ async def test_a_task_may_be_made_before_the_others_are_known(tmp_path: Path) ->
     client = stub.full_client()
     client.blocked = threading.Event()
     async with stub.stub_app(client, tmp_path).run_test(size=(120, 30)) as pilot:
-        await until_shown(pilot, "Reading the tasks")
+        await until_shown(pilot, "Loading tasks")
         assert isinstance(client.tasks, list)
         pilot.app.screen.post_message(messages.TaskCreated(client.tasks[0]))
         main = pilot.app.screen
         assert isinstance(main, MainScreen)
-        await until(pilot, lambda: main.board.watched_task is not None)
+        await until(pilot, lambda: main.task_state.selected_task is not None)
         client.blocked.set()
         await until_shown(pilot, "Tasks · ", "Events")
-        assert main.board.watched is not None
-        assert main.board.watched.task_id == client.tasks[0]["id"]
+        assert main.task_state.selected is not None
+        assert main.task_state.selected.task_id == client.tasks[0]["id"]

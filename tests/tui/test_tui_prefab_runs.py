@@ -26,8 +26,8 @@ from tests.tui.gateway_stub import EVENTS, event, function_of
 from tests.tui.prefab_pilot import call, prefabs, simple_gateway
 from tui.app import BeRayApp
 from tui.prefabs.call_screen import CallScreen
-from tui.prefabs.form.form import Form
-from tui.prefabs.run import State
+from tui.prefabs.form.form import FunctionForm
+from tui.prefabs.run import RunState
 from tui.screens.main import MainScreen
 from tui.screens.save import SaveScreen
 
@@ -46,7 +46,7 @@ async def test_a_run_is_watched_and_stopped_by_leaving_its_stream(tmp_path: Path
         await pilot.press("s")
         await until_shown(pilot, "■ stopped", "row group 1")
         assert gateway.runs[0].closed.is_set()
-        assert shown._call.run is not None and shown._call.run.state is State.STOPPED
+        assert shown._call.run is not None and shown._call.run.state is RunState.STOPPED
         await pilot.press("ctrl+r")
         await until(pilot, lambda: len(gateway.calls) == 2)
         assert gateway.calls[0] == gateway.calls[1]
@@ -72,7 +72,7 @@ async def test_a_run_goes_on_behind_other_screens_and_is_there_again(tmp_path: P
         await pilot.press("escape", "escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, MainScreen))
         go_on.set()
-        await until_shown(pilot, "p f is done")
+        await until_shown(pilot, "p f has finished")
         await pilot.press("P")
         shown = await call(pilot)
         await until_shown(pilot, "hello", "✓ done", '"lines": 10000')
@@ -101,7 +101,7 @@ async def test_another_account_sees_nothing_of_the_last_one(tmp_path: Path) -> N
         await call(pilot)
         await pilot.press(*"secret", "ctrl+r")
         await until_shown(pilot, "● running", "1,000 rows")
-        app._go_to(Target("https://other.example", "other", "token-2", "eve@example.org"))
+        app._switch_to(Target("https://other.example", "other", "token-2", "eve@example.org"))
         await until(pilot, lambda: isinstance(pilot.app.screen, MainScreen))
         assert gateway.runs[0].closed.is_set()
         await until_shown(pilot, "● online")
@@ -110,18 +110,18 @@ async def test_another_account_sees_nothing_of_the_last_one(tmp_path: Path) -> N
         assert shown._call.run is None and "secret" not in screen(pilot)
         app.action_sign_out()
         await until_shown(pilot, "Signed out of other", "Password")
-        assert app._desk is not None and app._desk.target.token is None
+        assert app._run_registry is not None and app._run_registry.target.token is None
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (event("error", {"code": "TIMEOUT", "message": "60 s are over"}), ("✗ failed: TIMEOUT", "longer")),
+        (event("error", {"code": "TIMEOUT", "message": "60 s are over"}), ("✗ failed: TIMEOUT", "time limit")),
         (event("error", "text"), ("✗ failed: FAILED", "text")),
-        (RunInterrupted("the stream broke off"), ("✗ broke off, outcome not known", "the stream broke off")),
-        (Unreachable("the line is cut"), ("✗ broke off, outcome not known", "the line is cut")),
-        (gateway_stub.done({"success": False, "error": "no rows"}), ("◆ it says no: no rows", "Result")),
-        (gateway_stub.done(None), ("✓ done", "It returned nothing.")),
+        (RunInterrupted("the stream broke off"), ("✗ connection lost, outcome unknown", "the stream broke off")),
+        (Unreachable("the line is cut"), ("✗ connection lost, outcome unknown", "the line is cut")),
+        (gateway_stub.done({"success": False, "error": "no rows"}), ("◆ not successful: no rows", "Result")),
+        (gateway_stub.done(None), ("✓ done", "No result.")),
         (gateway_stub.done("plain\ntext"), ("✓ done", "plain", "result.json")),
     ],
     ids=["timeout", "odd", "cut", "line", "business", "nothing", "text"],
@@ -138,11 +138,11 @@ async def test_how_a_run_can_end(tmp_path: Path, error: Any, words: tuple[str, .
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (QuotaExceededError("100 of 100 calls", 100, 100, "daily_calls"), ("✗ not run", "100 of 100")),
-        (MissingSecretError("p", "KEY", "Get one at example.org.", "needs KEY"), ("✗ not run", "Get one at")),
-        (Unreachable("nobody is there"), ("✗ not run", "nobody is there")),
-        (RunOutcomeUnknown("no answer came"), ("✗ broke off, outcome not known", "no answer came")),
-        (InvalidAnswer("a page of HTML"), ("✗ broke off, outcome not known", "a page of HTML")),
+        (QuotaExceededError("100 of 100 calls", 100, 100, "daily_calls"), ("✗ rejected", "100 of 100")),
+        (MissingSecretError("p", "KEY", "Get one at example.org.", "needs KEY"), ("✗ rejected", "Get one at")),
+        (Unreachable("nobody is there"), ("✗ rejected", "nobody is there")),
+        (RunOutcomeUnknown("no answer came"), ("✗ connection lost, outcome unknown", "no answer came")),
+        (InvalidAnswer("a page of HTML"), ("✗ connection lost, outcome unknown", "a page of HTML")),
     ],
     ids=["quota", "secret", "unreachable", "unknown", "nonsense"],
 )  # fmt: skip
@@ -165,7 +165,7 @@ async def test_whoever_quits_is_asked_where_something_runs(tmp_path: Path) -> No
         await pilot.press("ctrl+r")
         await until_shown(pilot, "● running", "1,000 rows")
         await pilot.press("ctrl+q")
-        await until_shown(pilot, "Still running", "p f", "Whoever leaves stops it.")
+        await until_shown(pilot, "Still running", "p f", "Quitting stops this run.")
         await pilot.press("n")
         await until(pilot, lambda: isinstance(pilot.app.screen, CallScreen))
         assert not gateway.runs[0].closed.is_set()
@@ -195,7 +195,9 @@ async def test_a_traceback_is_folded_until_it_is_asked_for(tmp_path: Path) -> No
     async with prefabs(gateway, tmp_path, (80, 24)) as pilot:
         await call(pilot)
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "FUNCTION_ERROR", "ValueError: no", "t shows its traceback")
+        await until_shown(
+            pilot, "FUNCTION_ERROR", "ValueError: no", "press t to show the traceback"
+        )
         assert "line 3" not in screen(pilot)
         await pilot.press("t")
         await until_shown(pilot, "File x, line 3", "    def f(:")
@@ -212,11 +214,11 @@ async def test_a_secret_that_is_missing_is_given_and_shown_nowhere(tmp_path: Pat
     async with prefabs(gateway, tmp_path, (80, 24)) as pilot:
         await call(pilot)
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "it needs KEY", "k gives it")
+        await until_shown(pilot, "it needs KEY", "Press k to save")
         await pilot.press("k")
         await until_shown(pilot, "KEY, for p", "Get one at example.org.")
         await pilot.press("enter")
-        await until_shown(pilot, "What is it?")
+        await until_shown(pilot, "Enter the secret.")
         await pilot.press(*"hush", "enter")
         await until_shown(pilot, "it has to be longer")
         gateway.secret_answer, gateway.events = None, [gateway_stub.done({"ok": True})]
@@ -234,9 +236,9 @@ async def test_a_file_that_cannot_be_sent_keeps_the_run_from_beginning(
     gateway.refused["notes.txt"] = Unreachable("the line is cut")
     async with prefabs(gateway, tmp_path) as pilot:
         shown = await call(pilot)
-        shown.query_one(Form).files[0]._have((here / "notes.txt",))
+        shown.query_one(FunctionForm).files[0]._have((here / "notes.txt",))
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "✗ not run", "the line is cut")
+        await until_shown(pilot, "✗ rejected", "the line is cut")
     assert gateway.calls == []
 
 
@@ -261,7 +263,7 @@ async def test_files_are_looked_at_and_saved_without_overwriting(
         await pilot.press("d")
         await until_shown(pilot, "Save", "Overwrite")
         await fill(pilot, "#target", str(here / "sales.csv"))
-        await until_shown(pilot, "It exists already")
+        await until_shown(pilot, "The file exists")
         assert (here / "sales.csv").read_text() == "shop,day\n1,2\n"
         await fill(pilot, "#target", str(here / "new.csv"))
         await until(pilot, lambda: isinstance(pilot.app.screen, CallScreen))
@@ -296,10 +298,10 @@ async def test_the_result_and_all_files_are_saved(tmp_path: Path, here: Path) ->
             assert mode == 0o666 & ~current_umask(here)
         await pilot.press("d")
         await fill(pilot, "#target", str(here / "result.json"))
-        await until_shown(pilot, "It exists already")
+        await until_shown(pilot, "The file exists")
         await pilot.press("escape")
         await pilot.press("D")
-        await until_shown(pilot, "3 files, in a folder")
+        await until_shown(pilot, "3 files in a folder")
         await fill(pilot, "#target", str(here / "all"))
         await until(pilot, lambda: not isinstance(pilot.app.screen, SaveScreen))
         saved = {path.name: path.read_bytes() for path in (here / "all").iterdir()}
@@ -307,5 +309,5 @@ async def test_the_result_and_all_files_are_saved(tmp_path: Path, here: Path) ->
         assert saved["sales.csv"] == b"1\n"
         await pilot.press("D")
         await fill(pilot, "#target", str(here / "all"))
-        await until_shown(pilot, "It exists already")
+        await until_shown(pilot, "The file exists")
     assert not [name for name in os.listdir(here) if name.startswith(".beray-")]

@@ -26,10 +26,10 @@ from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tests.tui.gateway_stub import DONE, StubGateway, event, full_gateway, function_of
 from tests.tui.prefab_pilot import CONVERT, call, over, prefabs, simple_gateway
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
-from tui.messages import Renewed, SignedIn
+from tui.messages import ClientReplaced, SignedIn
 from tui.prefabs.call_screen import CallScreen
-from tui.prefabs.form.form import Form
-from tui.prefabs.list_screen import PrefabList, PrefabsScreen
+from tui.prefabs.form.form import FunctionForm
+from tui.prefabs.list_screen import PrefabOptionList, PrefabsScreen
 from tui.prefabs.secret_screen import SecretScreen
 from tui.screens.main import MainScreen
 from tui.screens.sign_in import SignInAgainScreen
@@ -55,7 +55,7 @@ async def test_prefabs_are_browsed_and_their_specs_read(tmp_path: Path) -> None:
         await pilot.press("end")
         await until_shown(pilot, "It is disabled")
         await pilot.press("enter")
-        await until_shown(pilot, "old is disabled: it cannot be called")
+        await until_shown(pilot, "old is disabled and cannot be called")
         assert isinstance(pilot.app.screen, PrefabsScreen)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, MainScreen))
@@ -66,11 +66,11 @@ async def test_prefabs_that_cannot_be_had_say_why_and_are_looked_for_again(tmp_p
     gateway.blocked = threading.Event()
     gateway.prefabs = []
     async with prefabs(gateway, tmp_path) as pilot:
-        await until_shown(pilot, "Reading the prefabs")
+        await until_shown(pilot, "Loading prefabs")
         gateway.blocked.set()
         await until_shown(pilot, "No prefabs yet", "beray prefab add")
         for error, words in (
-            (ObjectNotFoundError("Not Found", status_code=404), "no gateway"),
+            (ObjectNotFoundError("Not Found", status_code=404), "has no prefabs"),
             (Unreachable("could not reach the server"), "could not reach the server"),
             (QuotaExceededError("too many calls"), "too many calls"),
         ):
@@ -97,7 +97,11 @@ async def test_a_session_that_has_ended_is_asked_for_again(tmp_path: Path) -> No
         gateway.prefabs, client.tasks = gateway_stub.PREFABS, stub.TASKS
         app.post_message(SignedIn(Target(app.target.url, "work", "new", app.target.email)))
         await until_shown(pilot, "Table tool", "● online")
-        assert app._desk is not None and app._desk.target.token == "new" and gateway.closed
+        assert (
+            app._run_registry is not None
+            and app._run_registry.target.token == "new"
+            and gateway.closed
+        )
 
 
 async def test_the_address_is_that_of_the_server_that_took_the_place(tmp_path: Path) -> None:
@@ -107,7 +111,7 @@ async def test_the_address_is_that_of_the_server_that_took_the_place(tmp_path: P
         await pilot.press("P")
         await until_shown(pilot, "Table tool", "https://beray.example")
         other = replace(app.target, url="https://beray.example:8443")
-        app.post_message(Renewed(other, app.client))
+        app.post_message(ClientReplaced(other, app.client))
         await until_shown(pilot, "https://beray.example:8443")
 
 
@@ -121,7 +125,7 @@ async def test_what_is_selected_stays_in_sight_whatever_the_size(tmp_path: Path)
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
         await pilot.press("escape")
-        listed = pilot.app.screen_stack[2].query_one(PrefabList)
+        listed = pilot.app.screen_stack[2].query_one(PrefabOptionList)
         await until(pilot, lambda: "  function-19" in shown_in(pilot, listed))
 
 
@@ -141,18 +145,18 @@ async def test_what_is_wrong_is_said_beside_it_and_nothing_is_sent(
         await call(pilot, *CONVERT)
         await until_shown(pilot, "table *", "format *", "CSV, Parquet", "integer, 1 to", "header")
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "A file is needed.", "A value is needed.")
+        await until_shown(pilot, "Add a file.", "A value is required.")
         await pilot.press("enter")
-        await until_shown(pilot, "A file for table", "sub/", "sales.csv")
+        await until_shown(pilot, "Select a file for table", "sub/", "sales.csv")
         assert "notes.txt" not in screen(pilot)
         await pilot.press("enter")
         await until_shown(pilot, "more.CSV")
         await pilot.press("enter")
         await until_shown(pilot, "more.CSV  2 B")
-        assert "A file is needed." not in screen(pilot)
+        assert "Add a file." not in screen(pilot)
         await fill(pilot, "#field-2", "-3")
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "It has to be at least 1.")
+        await until_shown(pilot, "The value must be at least 1.")
         assert pilot.app.focused is pilot.app.screen.query_one("#field-0 Select")
         await pilot.press("enter", "down", "enter")
         await fill(pilot, "#field-2", "12")
@@ -171,7 +175,7 @@ async def test_files_are_put_in_and_taken_out(tmp_path: Path, here: Path) -> Non
         await call(pilot)
         for name in ("sales.csv", "notes.txt", "sales.csv"):
             await pilot.press("ctrl+o")
-            await until_shown(pilot, "A file for all")
+            await until_shown(pilot, "Select a file for all")
             await pilot.press(*name)
             choices = pilot.app.screen.query_one("#choices", OptionList)
             await until(pilot, lambda choices=choices: choices.option_count == 1)
@@ -182,7 +186,7 @@ async def test_files_are_put_in_and_taken_out(tmp_path: Path, here: Path) -> Non
         await until(pilot, lambda: "sales.csv" not in screen(pilot))
         (here / "notes.txt").unlink()
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "✗ not run")
+        await until_shown(pilot, "✗ rejected")
         (here / "notes.txt").write_text("y")
         await pilot.press("ctrl+r")
         await until_shown(pilot, "✓ done")
@@ -202,7 +206,7 @@ async def test_what_the_server_refuses_is_said_where_it_belongs(tmp_path: Path, 
     gateway.events = RejectedInput("refused", {"errors": errors})
     async with prefabs(gateway, tmp_path) as pilot:
         shown = await call(pilot, *CONVERT)
-        form = shown.query_one(Form)
+        form = shown.query_one(FunctionForm)
         form.files[0]._have((here / "sales.csv",))
         shown.query_one("#field-0 Select", Select).value = '"csv"'
         await pilot.press("ctrl+r")
@@ -301,7 +305,7 @@ async def test_hostile_prefabs_are_shown_and_nothing_more(tmp_path: Path) -> Non
             assert_clean(screen(pilot))
         await until(pilot, lambda: isinstance(pilot.app.screen, CallScreen))
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "◆ it says no", "mmm")
+        await until_shown(pilot, "◆ not successful", "mmm")
         assert_clean(screen(pilot))
         for key in ("home", "enter", "d", "escape", "D", "escape"):
             await pilot.press(key)

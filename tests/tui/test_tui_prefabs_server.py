@@ -18,7 +18,7 @@ from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
 from tests.tui.dashboard_pilot import dashboard, fill, screen, until, until_shown
 from tui.prefabs.call_screen import CallScreen
-from tui.prefabs.form.form import Form
+from tui.prefabs.form.form import FunctionForm
 from tui.prefabs.list_screen import PrefabsScreen
 
 MODULE = """
@@ -103,8 +103,8 @@ async def test_a_table_is_converted_and_saved(
     async with dashboard(gateway, client) as pilot:
         shown = await called(pilot, "table", "convert")
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "A file is needed.", "A value is needed.")
-        shown.query_one(Form).files[0]._have((tmp_path / "sales.csv",))
+        await until_shown(pilot, "Add a file.", "A value is required.")
+        shown.query_one(FunctionForm).files[0]._have((tmp_path / "sales.csv",))
         shown.query_one("#field-0 Select", Select).value = '"tsv"'
         await pilot.press("ctrl+r")
         await until_shown(pilot, "✓ done", "sales.tsv", '"converted": 1')
@@ -143,9 +143,9 @@ async def test_what_the_server_refuses_and_what_fails_there_is_said(
     async with dashboard(gateway, client) as pilot:
         await called(pilot, "probe", "whisper")
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "✗ not run", "Get one at example.com", "k gives it")
+        await until_shown(pilot, "✗ rejected", "Get one at example.com", "Press k to save")
         await pilot.press("k")
-        await until_shown(pilot, "API_KEY, for probe", "Get one at example.com")
+        await until_shown(pilot, "API_KEY for probe", "Get one at example.com")
         await pilot.press(*"s3cret", "enter")
         await until_shown(pilot, "✓ done")
         assert "s3cret" not in screen(pilot)
@@ -156,7 +156,7 @@ async def test_what_the_server_refuses_and_what_fails_there_is_said(
         assert shown.form.has_focus_within
         await fill(pilot, "#field-0", "yes")
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "✗ failed: FUNCTION_ERROR", "no ", "t shows its traceback")
+        await until_shown(pilot, "✗ failed: FUNCTION_ERROR", "no ", "press t to show the traceback")
         await pilot.press("t")
         await until_shown(pilot, "probe.py")
         assert str(gateway.data_dir) not in screen(pilot)

@@ -16,7 +16,7 @@ from tests.tui import gateway_stub
 from tests.tui.dashboard_pilot import until, until_shown
 from tests.tui.gateway_stub import DONE, EVENTS, StubGateway, event, full_gateway
 from tests.tui.prefab_pilot import CONVERT, call, online
-from tests.tui.test_tui_snapshots import settled
+from tests.tui.test_tui_snapshots import wait_settled
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.list_screen import PrefabsScreen
 
@@ -38,7 +38,7 @@ def prefabs_look_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_pa
                     area.cursor_blink = False
                 for box in screen.query(Input):
                     box.cursor_blink = False
-            await settled(pilot)
+            await wait_settled(pilot)
 
         app = gateway_stub.prefab_app(gateway, tmp_path)
         same: bool = snap_compare(app, terminal_size=request.param, run_before=run_before)
@@ -73,7 +73,7 @@ def test_prefabs_and_the_spec_of_one(prefabs_look_right: Any) -> None:
     async def prepare(pilot: Pilot[None]) -> None:
         await until_shown(pilot, "Table tool")
         await pilot.press("down", "down", "down")
-        await until_shown(pilot, "2 versions", "streams what it does")
+        await until_shown(pilot, "2 versions", "streams its output")
 
     assert prefabs_look_right(full_gateway(), prepare)
 
@@ -82,7 +82,7 @@ def test_prefabs_and_the_spec_of_one(prefabs_look_right: Any) -> None:
     ("prefabs", "shown"),
     [
         ([], "No prefabs yet"),
-        (ObjectNotFoundError("Not Found", status_code=404), "no gateway"),
+        (ObjectNotFoundError("Not Found", status_code=404), "has no prefabs"),
         (Unreachable("could not reach the server (Connection refused)"), "could not reach"),
     ],
     ids=["none", "no-gateway", "offline"],
@@ -97,7 +97,7 @@ def test_prefabs_that_are_still_being_read(prefabs_look_right: Any) -> None:
     gateway = StubGateway()
     gateway.blocked = threading.Event()
     try:
-        assert prefabs_look_right(gateway, lambda pilot: until_shown(pilot, "Reading the prefabs"))
+        assert prefabs_look_right(gateway, lambda pilot: until_shown(pilot, "Loading prefabs"))
     finally:
         gateway.blocked.set()
 
@@ -110,7 +110,7 @@ def test_a_form_with_problems(prefabs_look_right: Any) -> None:
     async def prepare(pilot: Pilot[None]) -> None:
         await call(pilot, *CONVERT)
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "A file is needed.")
+        await until_shown(pilot, "Add a file.")
 
     assert prefabs_look_right(full_gateway(), prepare)
 
@@ -142,7 +142,7 @@ def test_a_run_that_has_failed(prefabs_look_right: Any, sales: Path) -> None:
     gateway.events = [*EVENTS, event("error", problem)]
 
     async def prepare(pilot: Pilot[None]) -> None:
-        await ran(pilot, sales, "✗ failed", "t shows its traceback")
+        await ran(pilot, sales, "✗ failed", "press t to show the traceback")
         await pilot.press("t")
         await until_shown(pilot, "line 42")
 

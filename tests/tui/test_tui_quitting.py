@@ -78,7 +78,7 @@ async def test_what_arrives_after_the_end_does_no_harm(tmp_path: Path) -> None:
     before, threading.excepthook = threading.excepthook, failures.append
     try:
         async with app.run_test() as pilot:
-            await until_shown(pilot, "Reading the tasks")
+            await until_shown(pilot, "Loading tasks")
             await until(pilot, board_threads)
             (poll,) = board_threads()
             await pilot.press("q")

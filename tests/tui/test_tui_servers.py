@@ -26,12 +26,12 @@ from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
 from tui import account
 from tui.app import BeRayApp
 from tui.screens.main import MainScreen
-from tui.screens.profiles import ProfilesScreen, Row, rows
+from tui.screens.profiles import ProfilesScreen, ServerRow, rows
 from tui.screens.sign_in import SignInElsewhereScreen, SignInScreen
 
 
 @pytest.fixture
-def own_server(own_home: Path) -> Iterator[None]:
+def start_local_server(own_home: Path) -> Iterator[None]:
     yield
     local_server.stop()
 
@@ -55,7 +55,7 @@ async def open_servers(pilot: Pilot[None], name: str) -> ProfilesScreen:
 
 @pytest.mark.skipif(os.name != "posix", reason="a server of one's own is POSIX")
 async def test_from_one_server_to_another_and_back_and_out(
-    beray_server: RunningServer, tmp_path: Path, own_server: None
+    beray_server: RunningServer, tmp_path: Path, start_local_server: None
 ) -> None:
     ada, bob = address(), address()
     first = beray_server.sign_up(ada)
@@ -94,7 +94,7 @@ async def test_from_one_server_to_another_and_back_and_out(
             second.kill()
             await open_servers(pilot, name)
             await pilot.press("o")
-            await until_shown(pilot, f"Signed out of {name} here, but the server may keep")
+            await until_shown(pilot, f"Signed out of {name} on this machine, but the server may")
             await until_shown(pilot, "signed out")
             saved = Profiles().get(name)
             assert saved is not None and (saved.token, saved.email) == (None, bob)
@@ -103,7 +103,7 @@ async def test_from_one_server_to_another_and_back_and_out(
             await pilot.press("escape", "escape")
             # The own server starts where it is free, and knows nothing of signing out.
             await choose(pilot, LOCAL)
-            await until_shown(pilot, "own server", "No tasks yet", "● online")
+            await until_shown(pilot, "local server", "No tasks yet", "● online")
             assert app.target.embedded and app.renew is not None
             await open_servers(pilot, LOCAL)
             await pilot.press("o")
@@ -170,7 +170,7 @@ async def test_an_own_server_that_does_not_start_is_said_in_the_list(
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "● online")
         await choose(pilot, LOCAL)
-        await until_shown(pilot, "Could not start your own server: its log is /tmp/log")
+        await until_shown(pilot, "Could not start the local server: its log is /tmp/log")
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
 
@@ -189,32 +189,32 @@ def test_every_server_is_one_row(tmp_path: Path) -> None:
     profiles = Profiles(tmp_path / "profiles.json")
     current = Target("https://a.example", "a.example", "token")
     assert rows(profiles, current) == [
-        Row(LOCAL),
-        Row("a.example", "https://a.example", "", True, True),
+        ServerRow(LOCAL),
+        ServerRow("a.example", "https://a.example", "", True, True),
     ]
     profiles.sign_in(Target("https://b.example", "b"), "token", "bob@b.example")
     profiles.sign_in(Target("https://c.example", "c"), "token", "eve@c.example")
     profiles.sign_out("c")
     own = Target("http://127.0.0.1:1", LOCAL, "token", embedded=True)
     assert rows(profiles, own) == [
-        Row(LOCAL, current=True),
-        Row("b", "https://b.example", "bob@b.example"),
-        Row("c", "https://c.example", "eve@c.example", signed_in=False),
+        ServerRow(LOCAL, current=True),
+        ServerRow("b", "https://b.example", "bob@b.example"),
+        ServerRow("c", "https://c.example", "eve@c.example", signed_in=False),
     ]
 
 
 def test_an_added_server_takes_the_name_of_no_other(tmp_path: Path) -> None:
     profiles = Profiles(tmp_path / "profiles.json")
-    assert account.added(profiles, " https://local/ ") == Target("https://local", "local-2")
+    assert account.new_target(profiles, " https://local/ ") == Target("https://local", "local-2")
     profiles.sign_in(Target("http://x.example:80", "https-x"), "token", "bob@x.example")
-    known = account.added(profiles, "http://x.example")
+    known = account.new_target(profiles, "http://x.example")
     assert (known.profile, known.token, known.email) == ("https-x", "token", "bob@x.example")
     profiles.sign_in(Target("http://y.example:1", "y.example:1"), "token", "bob@y.example")
-    assert account.added(profiles, "https://y.example:1").profile == "y.example:1-2"
-    assert account.added(profiles, "https://y.example:1").token is None
+    assert account.new_target(profiles, "https://y.example:1").profile == "y.example:1-2"
+    assert account.new_target(profiles, "https://y.example:1").token is None
     for url in ("", "beray.example", "https://u:p@h", "http://h?x=1", "http://[::1"):
         with pytest.raises(ConfigurationError):
-            account.added(profiles, url)
+            account.new_target(profiles, url)
 
 
 async def test_hostile_names_and_addresses_are_shown_and_nothing_more(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ OFFLINE = ConnectionFailed("GET /tasks/: could not reach the server (Connection 
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server is asked again after the same time, however often it has failed before."""
-    monkeypatch.setattr(task_feed_reader, "LONGEST_WAIT", task_feed_reader.POLL_SECONDS)
+    monkeypatch.setattr(task_feed_reader, "MAX_WAIT_SECONDS", task_feed_reader.POLL_SECONDS)
 
 
 @pytest.fixture(params=[(80, 24), (120, 40)], ids=["80x24", "120x40"])
@@ -47,7 +47,7 @@ def looks_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_path: Pat
             for box in pilot.app.screen.query(Input):
                 box.cursor_blink = False
                 box.selection = Selection.cursor(len(box.value))
-            await settled(pilot)
+            await wait_settled(pilot)
 
         app: BeRayApp = stub.stub_app(client, tmp_path, token=token)
         same: bool = snap_compare(app, terminal_size=request.param, run_before=run_before)
@@ -61,7 +61,7 @@ def refusal(status: int, detail: object) -> APIError:
     return kind("refused", status_code=status, error_detail=detail)
 
 
-async def settled(pilot: Pilot[None]) -> None:
+async def wait_settled(pilot: Pilot[None]) -> None:
     """Wait until focus, hover and layout have come to rest: two pictures in a row are the same."""
     before: list[list[Segment]] = []
     for _ in range(50):
@@ -88,7 +88,7 @@ def test_tasks_that_are_still_being_read(looks_right: Any) -> None:
     client = stub.StubClient()
     client.blocked = threading.Event()
     try:
-        assert looks_right(client, lambda pilot: until_shown(pilot, "Reading the tasks"))
+        assert looks_right(client, lambda pilot: until_shown(pilot, "Loading tasks"))
     finally:
         client.blocked.set()
 
@@ -193,7 +193,7 @@ def test_saving_where_something_is_already(looks_right: Any) -> None:
         await pilot.press("z")
         await until_shown(pilot, "All files of task #12")
         await fill(pilot, "#target", "~/task-12.zip")
-        await until_shown(pilot, "It exists already")
+        await until_shown(pilot, "The file exists")
 
     assert looks_right(client, prepare)
 
@@ -228,7 +228,7 @@ def test_registering_with_a_code_that_is_refused(looks_right: Any) -> None:
         await until_shown(pilot, "Create an account")
         at_rest: Any = RegisterScreen(app.client, app.target, app.profiles, clock=lambda: 0.0)
         app.push_screen(at_rest)
-        await until_shown(pilot, "Code from the mail")
+        await until_shown(pilot, "Code from the e-mail")
         await fill(pilot, "#email", "ada@example.org")
         await until_shown(pilot, "A code has been sent.", "Send again in 60 s")
         await fill(pilot, "#code", "123456")

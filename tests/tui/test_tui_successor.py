@@ -20,7 +20,7 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="a server of one's ow
 
 
 @pytest.fixture
-def own_server(own_home: Path) -> Iterator[None]:
+def start_local_server(own_home: Path) -> Iterator[None]:
     yield
     local_server.stop()
 
@@ -34,7 +34,7 @@ def killed() -> None:
 @posix_only
 @pytest.mark.parametrize("end", [killed, local_server.stop], ids=["killed", "stopped"])
 async def test_the_next_server_is_found_and_the_events_go_on(
-    own_server: None, end: Callable[[], object]
+    start_local_server: None, end: Callable[[], object]
 ) -> None:
     first = local_server.ensure()
     app = BeRayApp(first, Profiles(), renew=local_server.ensure)

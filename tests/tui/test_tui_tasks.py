@@ -107,8 +107,8 @@ async def test_the_cursor_goes_to_the_neighbour_of_a_deleted_task(
         tasks = main(pilot).query_one(TaskList)
         await until(pilot, lambda: tasks.highlighted == ids[2])
         await pilot.press("down")
-        await until(pilot, lambda: main(pilot).board.watched_task is not None)
-        await until(pilot, lambda: main(pilot).board.watched.task_id == ids[1])  # type: ignore[union-attr]
+        await until(pilot, lambda: main(pilot).task_state.selected_task is not None)
+        await until(pilot, lambda: main(pilot).task_state.selected.task_id == ids[1])  # type: ignore[union-attr]
         await pilot.press("x")
         await until_shown(pilot, "Delete this task?")
         await pilot.press("y")
@@ -131,7 +131,7 @@ async def test_files_are_saved_whole_and_nothing_is_overwritten_unasked(
         await pilot.press("d")
         await until_shown(pilot, "sub/made.txt, of task")
         await pilot.press("enter")
-        await until_shown(pilot, "It exists already")
+        await until_shown(pilot, "The file exists")
         assert target.read_text() == "mine"
         pilot.app.screen.query_one(Checkbox).value = True
         await pilot.press("enter")
@@ -188,7 +188,7 @@ async def test_the_palette_offers_the_actions(
     async with dashboard(beray_server, beray_client) as pilot:
         await pilot.press("ctrl+p")
         await pilot.press(*"new task")
-        await until_shown(pilot, "Give a goal")
+        await until_shown(pilot, "Enter a goal")
         await pilot.press("enter")
         await until_shown(pilot, "New task", "Describe what should be done")
 

@@ -45,7 +45,7 @@ async def test_a_model_is_watched_at_work(models: ModelServer) -> None:
 
 def told(**facts: Any) -> str:
     task: Task = {"id": 1, "goal": "", "status": "RUNNING", **facts}  # type: ignore[typeddict-item]
-    return status.used(task)
+    return status.usage_text(task)
 
 
 def test_what_was_taken_in_words() -> None:

@@ -23,7 +23,7 @@ from tui.composer.attachments import add_attachments
 from tui.composer.goal import GoalArea
 from tui.composer.history_navigation import HistoryNavigator
 from tui.state.task_draft import TaskDraft
-from tui.state.user_state import Memory
+from tui.state.user_state import UserState
 
 _PLACEHOLDER: Final = Content("Write a message. Text that starts with ! is a shell command.")
 _KEYS: Final = "enter sends · ctrl+j new line · ctrl+o attaches"
@@ -57,7 +57,7 @@ class MessageBox(Vertical):
     def __init__(
         self,
         history: Callable[[], Sequence[str]],
-        memory: Memory,
+        memory: UserState,
         account: str,
         *,
         id: str | None = None,

@@ -146,7 +146,7 @@ class PathScreen(ModalScreen[list[Path] | None]):
                 text, list_directory(directory, name, previous, extensions)
             ),
             lambda error: messages.DirectoryListed(
-                text, DirectoryListing(directory, problem=sanitize.words(error))
+                text, DirectoryListing(directory, problem=sanitize.error_text(error))
             ),
         )
 

@@ -31,7 +31,7 @@ from tui.state.task_draft import (
     goal_problem,
     is_shell_command,
 )
-from tui.state.user_state import Memory
+from tui.state.user_state import UserState
 
 _SHOW_COUNT_FROM = MAX_GOAL_CHARS // 2
 
@@ -58,7 +58,12 @@ class ComposerScreen(ModalScreen[TaskDraft | None]):
     ]
 
     def __init__(
-        self, memory: Memory, account: str, initial: TaskDraft | None = None, *, problem: str = ""
+        self,
+        memory: UserState,
+        account: str,
+        initial: TaskDraft | None = None,
+        *,
+        problem: str = "",
     ) -> None:
         super().__init__()
         self._memory = memory

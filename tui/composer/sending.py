@@ -15,7 +15,7 @@ from tui.state.task_draft import TaskDraft
 if TYPE_CHECKING:
     from beray.client import BeRayClient
 
-EXPECTED = (BeRayException, OSError)
+EXPECTED_ERRORS = (BeRayException, OSError)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def submit_draft(
         left_out = upload_attachments(client, task["id"], attachments, handle)
         if held:
             task = client.start_task(task["id"])
-    except EXPECTED as error:
+    except EXPECTED_ERRORS as error:
         _delete_incomplete_task(client, task["id"], held, error)
         raise
     return SubmitResult(task, upload_note(attachments, left_out, held=held))
@@ -107,15 +107,15 @@ def _delete_incomplete_task(
     """
     if not held:
         raise IncompleteTaskRemains(
-            f"{sanitize.words(error)} - task #{task_id} is already running without all of its files"
+            f"{sanitize.error_text(error)} - task #{task_id} is already running without all of its files"
         ) from error
     try:
         client.delete_task(task_id)
-    except EXPECTED:
+    except EXPECTED_ERRORS:
         if isinstance(error, AuthenticationError):
             return
         raise IncompleteTaskRemains(
-            f"{sanitize.words(error)} - task #{task_id} still exists and is held; delete it"
+            f"{sanitize.error_text(error)} - task #{task_id} still exists and is held; delete it"
         ) from error
 
 

@@ -77,7 +77,7 @@ def describe_result(value: object) -> EventText:
 
 def describe_status(event: Mapping[str, Any]) -> EventText:
     """Return the text of a ``TASK_STATUS`` event."""
-    appearance = status.look_of(to_text(event.get("status")))
+    appearance = status.status_display(to_text(event.get("status")))
     reason = one_line(to_text(event.get("reason")), 200)
     text = f"{appearance.word} ({reason})" if reason else appearance.word
     return EventText(text, appearance.style, appearance.glyph, event.get("status") == "FAILED")

@@ -1,1 +1,1 @@
-"""Background readers and requests."""
+"""Background threads: readers, requests and clients that are created on first use."""

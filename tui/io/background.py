@@ -1,9 +1,8 @@
-"""Blocking work in threads whose results are messages.
+"""Blocking work in threads that post their results as messages.
 
-Calls to a server run in daemon threads that belong to no executor, so leaving the program
-never joins one that a server keeps waiting. Changes of the user's settings files are joined,
-so that quitting at once after a change does not lose it. Messages to a screen that has been
-removed are dropped.
+Requests run in daemon threads that belong to no executor, so exiting never waits for one that
+is blocked by a server. Changes of the user's settings files are joined at exit, so that quitting
+right after a change does not lose it. Messages to a removed screen are dropped.
 """
 
 from __future__ import annotations
@@ -24,50 +23,50 @@ from tui.io.mailbox import Mailbox
 if TYPE_CHECKING:
     from beray.client import BeRayClient
 
-EXPECTED: Final = (BeRayException, OSError)
-"""What a call may raise without being a mistake of the program."""
+EXPECTED_ERRORS: Final = (BeRayException, OSError)
+"""Exceptions of a request that are not programming errors."""
 
 
 def deliver(target: MessagePump, message: Message) -> None:
-    """Post ``message`` from any thread; a target that has gone gets nothing."""
+    """Post ``message`` from any thread; drop it if the target no longer exists."""
     try:
         target.post_message(message)
     except RuntimeError:
-        # Its event loop is closed, or it belongs to no app any more: nobody is left to tell.
+        # Its event loop is closed, or it does not belong to an app any more.
         return
 
 
 def run(
-    target: MessagePump, work: Callable[[], Message], refused: Callable[[Exception], Message]
+    target: MessagePump, work: Callable[[], Message], on_error: Callable[[Exception], Message]
 ) -> threading.Thread:
-    """Do ``work`` in a daemon thread and post the message that comes of it to ``target``.
+    """Run ``work`` in a daemon thread and post the returned message to ``target``.
 
     Args:
-        work: makes the message; may block for as long as it likes.
-        refused: makes the message from a ``BeRayException`` or ``OSError`` of ``work``.
+        target: Receives the message.
+        work: Returns the message. May block indefinitely.
+        refused: Creates the message for a ``BeRayException`` or ``OSError`` of ``work``.
     """
-
-    return _start(target, work, refused, "beray-call", daemon=True)
+    return _start(target, work, on_error, "beray-call", daemon=True)
 
 
 def change_settings(
-    target: MessagePump, change: Callable[[], Message], refused: Callable[[Exception], Message]
+    target: MessagePump, change: Callable[[], Message], on_error: Callable[[Exception], Message]
 ) -> threading.Thread:
     """Run ``change`` in a thread that the interpreter joins at exit, and post its message.
 
     Args:
-        target: receives the message.
-        change: writes a settings file of the user. Its only wait is for the lock of that
-            file, which has a timeout (``beray.config.LOCK_SECONDS``).
-        refused: makes the message from a ``BeRayException`` or ``OSError`` of ``change``.
+        target: Receives the message.
+        change: Writes a settings file of the user. It waits only for the lock of that file,
+            which has a timeout (``beray.config.LOCK_SECONDS``).
+        refused: Creates the message for a ``BeRayException`` or ``OSError`` of ``change``.
     """
-    return _start(target, change, refused, "beray-settings", daemon=False)
+    return _start(target, change, on_error, "beray-settings", daemon=False)
 
 
 def _start(
     target: MessagePump,
     work: Callable[[], Message],
-    refused: Callable[[Exception], Message],
+    on_error: Callable[[Exception], Message],
     name: str,
     *,
     daemon: bool,
@@ -75,8 +74,8 @@ def _start(
     def body() -> None:
         try:
             message = work()
-        except EXPECTED as error:
-            message = refused(error)
+        except EXPECTED_ERRORS as error:
+            message = on_error(error)
         deliver(target, message)
 
     thread = threading.Thread(target=body, name=name, daemon=daemon)
@@ -84,8 +83,15 @@ def _start(
     return thread
 
 
-class StreamReader:
-    """Reads one task's events and holds them until the screen takes them."""
+class TaskStreamReader:
+    """Reader of one task's event stream; buffers the events until the screen takes them.
+
+    Args:
+        client: Client of the task's server.
+        task_id: Task to read.
+        target: Receives ``EventsWaiting``, ``StreamChanged`` and ``StreamFailed``.
+        last_event_id: Id of the last event already received, or None to read from the start.
+    """
 
     def __init__(
         self,
@@ -106,21 +112,21 @@ class StreamReader:
         threading.Thread(target=self._read, name="beray-stream", daemon=True).start()
 
     def take(self) -> list[TaskEvent]:
-        """What has come since the last time. Never blocks."""
-        return self._given(self._events.take())
+        """Return the events since the last call. Never blocks."""
+        return self._unpack(self._events.take())
 
-    def hand_over(self) -> tuple[list[TaskEvent], str | None]:
-        """Stop reading; give what was not taken yet, and the id of the last event of all."""
-        rest = self._given(self._events.close())
+    def stop_and_drain(self) -> tuple[list[TaskEvent], str | None]:
+        """Stop reading; return the remaining events and the id of the last one received."""
+        rest = self._unpack(self._events.close())
         self._stream.close()
         return rest, self._last_event_id
 
     def close(self) -> None:
-        """Stop reading. Returns at once, wherever the threads are."""
+        """Stop reading. Returns at once, whatever the threads are doing."""
         self._events.close()
         self._stream.close()
 
-    def _given(self, taken: list[tuple[TaskEvent, str | None]]) -> list[TaskEvent]:
+    def _unpack(self, taken: list[tuple[TaskEvent, str | None]]) -> list[TaskEvent]:
         if taken:
             self._last_event_id = taken[-1][1]
         return [event for event, _ in taken]
@@ -130,12 +136,12 @@ class StreamReader:
             for event in self._stream:
                 if not self._events.put((event, self._stream.last_event_id)):
                     return
-        except EXPECTED as error:
-            self._tell(messages.StreamFailed(self.task_id, error))
+        except EXPECTED_ERRORS as error:
+            self._post(messages.StreamFailed(self.task_id, error))
 
     def _state_changed(self, state: StreamState) -> None:
-        self._tell(messages.StreamChanged(self.task_id, state, self._stream.retry_in))
+        self._post(messages.StreamChanged(self.task_id, state, self._stream.retry_in))
 
-    def _tell(self, message: Message) -> None:
+    def _post(self, message: Message) -> None:
         if not self._events.closed:
             deliver(self._target, message)

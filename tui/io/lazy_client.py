@@ -1,6 +1,6 @@
-"""A client that is made when it is first needed, by the thread that needs it.
+"""Clients that are created on first use.
 
-What it imports takes longer than the first screen does to appear.
+The modules that a client imports take longer to load than the first screen to appear.
 """
 
 from __future__ import annotations
@@ -11,30 +11,33 @@ from typing import Any, Protocol, TypeVar, cast
 
 
 class Closable(Protocol):
-    def close(self) -> None: ...
+    """Object with a ``close`` method."""
+
+    def close(self) -> None:
+        """Release the resources."""
 
 
 Client = TypeVar("Client", bound=Closable)
 
 
-class _Later:
+class _LazyClient:
     def __init__(self, make: Callable[[], Closable]) -> None:
         self._make = make
-        self._making = threading.Lock()
-        self._made: Closable | None = None
+        self._lock = threading.Lock()
+        self._client: Closable | None = None
 
     def __getattr__(self, name: str) -> Any:
-        with self._making:
-            if self._made is None:
-                self._made = self._make()
-        return getattr(self._made, name)
+        with self._lock:
+            if self._client is None:
+                self._client = self._make()
+        return getattr(self._client, name)
 
     def close(self) -> None:
-        """Close the client, if there is one by now."""
-        if self._made is not None:
-            self._made.close()
+        """Close the client if it has been created."""
+        if self._client is not None:
+            self._client.close()
 
 
-def later(make: Callable[[], Client]) -> Client:
-    """What ``make`` makes, which is called when something is first asked of it."""
-    return cast("Client", _Later(make))
+def lazy_client(make: Callable[[], Client]) -> Client:
+    """Return a proxy that calls ``make`` when an attribute is first used."""
+    return cast("Client", _LazyClient(make))

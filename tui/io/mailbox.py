@@ -1,4 +1,4 @@
-"""What a background thread has for a screen, until the screen takes it."""
+"""Buffer between a background thread and a screen."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 FLUSH_SECONDS: Final = 0.05
-MOST_WAITING: Final = 4000
-"""Items that are held before ``put`` waits: the server's turn to wait."""
+MAX_WAITING: Final = 4000
+"""Items that are buffered before ``put`` blocks, which slows the server down."""
 
 T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Holds items in order. However fast they come, one announcement stands for all that
-    have not been taken, and there is at most one in ``FLUSH_SECONDS``.
+    """Ordered buffer that announces new items at most once in ``FLUSH_SECONDS``.
+
+    One announcement covers all items that have not been taken.
 
     Args:
-        announce: says that there is something to take; called in a thread of its own.
+        announce: Called in a separate thread when items are available.
     """
 
     def __init__(self, announce: Callable[[], None]) -> None:
@@ -32,9 +33,9 @@ class Mailbox(Generic[T]):
         threading.Thread(target=self._run, name="beray-mailbox", daemon=True).start()
 
     def put(self, item: T) -> bool:
-        """Add an item, once there is room; ``False`` where nobody will take it any more."""
+        """Add an item, waiting while the buffer is full; return False if it is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self.closed or len(self._items) < MOST_WAITING)
+            self._changed.wait_for(lambda: self.closed or len(self._items) < MAX_WAITING)
             if self.closed:
                 return False
             self._items.append(item)
@@ -43,7 +44,7 @@ class Mailbox(Generic[T]):
         return True
 
     def take(self) -> list[T]:
-        """What has come since the last time. Never blocks."""
+        """Return the items since the last call. Never blocks."""
         with self._changed:
             taken = list(self._items)
             self._items.clear()
@@ -52,7 +53,7 @@ class Mailbox(Generic[T]):
         return taken
 
     def close(self) -> list[T]:
-        """Take nothing more in; give what was not taken yet. Returns at once."""
+        """Reject further items and return the remaining ones. Returns at once."""
         with self._changed:
             self.closed = True
             rest = list(self._items)

@@ -1,4 +1,4 @@
-"""Reads what happens to all tasks of the account, for as long as the dashboard is open."""
+"""Reader of the updates of all tasks of an account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beray.exceptions import APIError, AuthenticationError, ConnectionFailed
 from beray.schema import TaskUpdate
 from beray.streaming.cursor import StreamState
 from tui import messages
-from tui.io.background import EXPECTED, deliver
+from tui.io.background import EXPECTED_ERRORS, deliver
 from tui.io.mailbox import Mailbox
 
 if TYPE_CHECKING:
@@ -22,30 +22,32 @@ if TYPE_CHECKING:
     from beray.streaming.streams import UpdateStream
 
 POLL_SECONDS: Final = 1.0
-LONGEST_WAIT: Final = 5.0
-"""Seconds between two attempts, at most: somebody is looking."""
+MAX_WAIT_SECONDS: Final = 5.0
+"""Maximum pause between two attempts in seconds, short because a user is waiting."""
 _RECONNECT_SECONDS: Final = 1.0
-"""How long the stream itself tries; behind that the reason is shown."""
+"""Time for which the stream itself reconnects; afterwards the error is shown."""
 _RENEW_SECONDS: Final = 5.0
-"""How long after a successor could not be found or started it is tried again."""
+"""Pause after a successor could not be found or started."""
 _NO_SUCH_STREAM: Final = frozenset({404, 405, 422})
 
-Successor = Callable[[], messages.Renewed | None]
-"""Blocks; raises one of ``EXPECTED`` where there is none and none can be started."""
+Successor = Callable[[], messages.ClientReplaced | None]
+"""Returns the server that replaces the current one, or None. Blocks; raises ``EXPECTED_ERRORS``."""
 
 
-class BoardReader:
-    """Holds the updates until the screen takes them; goes on whatever happens.
+class TaskFeedReader:
+    """Reader that buffers task updates until the screen takes them, and retries all failures.
 
-    A server that has no stream over all tasks is asked for them every second instead.
+    A server without a stream of all tasks is polled every second instead.
 
     Attributes:
-        client: of the server that is read now.
+        client: Client of the server that is currently read.
 
     Args:
-        last_event_id: begin behind this update instead of with all tasks.
-        successor: looks for the server that has taken the place of one which does not
-            answer any more, or does not know us; what it finds is read from then on.
+        client: Client of the server.
+        target: Receives the messages about the feed.
+        last_event_id: Resume after this update instead of starting with all tasks.
+        successor: Finds the server that replaces one that is unreachable or rejects the token.
+            The returned server is read from then on.
     """
 
     def __init__(
@@ -65,23 +67,23 @@ class BoardReader:
         )
         self._stream: UpdateStream | None = None
         self._polls = False
-        self._generation = 0  # what was asked for before the last ``refresh`` is old
+        self._generation = 0  # requests from before the last ``refresh`` are outdated
         self._failures = 0
         self._renew_at = 0.0
         self._wake = threading.Event()
         threading.Thread(target=self._run, name="beray-board", daemon=True).start()
 
     def take(self) -> list[TaskUpdate]:
-        """What has come since the last time. Never blocks."""
+        """Return the updates since the last call. Never blocks."""
         return self._updates.take()
 
     def refresh(self) -> None:
-        """The tasks have changed: a server that is asked for them is asked at once."""
+        """Poll at once if the server is polled: the tasks have changed."""
         self._generation += 1
         self._wake.set()
 
     def close(self) -> None:
-        """Stop reading. Returns at once, wherever the thread is."""
+        """Stop reading. Returns at once, whatever the thread is doing."""
         self._updates.close()
         if self._stream is not None:
             self._stream.close()
@@ -94,7 +96,7 @@ class BoardReader:
                     self._poll()
                 else:
                     self._read()
-            except EXPECTED as error:
+            except EXPECTED_ERRORS as error:
                 self._failed(error)
 
     def _read(self) -> None:
@@ -127,36 +129,38 @@ class BoardReader:
 
     def _state_changed(self, state: StreamState) -> None:
         if state is StreamState.LIVE:
-            self._tell(messages.BoardLive())
+            self._post(messages.TaskFeedConnected())
 
     def _failed(self, error: Exception) -> None:
-        """Say so, and wait; or turn to the successor at once."""
+        """Report the error and pause, or continue with the successor at once."""
         self._failures += 1
-        wait = min(POLL_SECONDS * self._failures, LONGEST_WAIT)
+        wait = min(POLL_SECONDS * self._failures, MAX_WAIT_SECONDS)
         offline = isinstance(error, ConnectionFailed)
         if self._successor is None or not (offline or isinstance(error, AuthenticationError)):
-            self._tell(messages.BoardFailed(error, wait))
-        elif self._renewed(self._successor, error, offline, wait):
+            self._post(messages.TaskFeedFailed(error, wait))
+        elif self._switch_to_successor(self._successor, error, offline, wait):
             return
         self._pause(wait)
 
-    def _renewed(self, successor: Successor, error: Exception, offline: bool, wait: float) -> bool:
-        # A token that is refused is the end of a session only where nothing has changed.
+    def _switch_to_successor(
+        self, successor: Successor, error: Exception, offline: bool, wait: float
+    ) -> bool:
+        # A rejected token ends the session only if the server has not been replaced.
         if offline:
-            self._tell(messages.BoardFailed(error, wait))
+            self._post(messages.TaskFeedFailed(error, wait))
         if self._updates.closed or time.monotonic() < self._renew_at:
             return False
         try:
             found = successor()
-        except EXPECTED as failure:
+        except EXPECTED_ERRORS as failure:
             self._renew_at = time.monotonic() + _RENEW_SECONDS
-            self._tell(messages.BoardFailed(failure, wait))
+            self._post(messages.TaskFeedFailed(failure, wait))
             return False
         if found is not None:
             self.client = found.client
-            self._tell(found)
+            self._post(found)
         elif not offline:
-            self._tell(messages.BoardFailed(error, wait))
+            self._post(messages.TaskFeedFailed(error, wait))
         return found is not None
 
     def _pause(self, seconds: float) -> None:
@@ -164,6 +168,6 @@ class BoardReader:
             self._wake.wait(seconds)
             self._wake.clear()
 
-    def _tell(self, message: Message) -> None:
+    def _post(self, message: Message) -> None:
         if not self._updates.closed:
             deliver(self._target, message)

@@ -297,7 +297,7 @@ class LiveLog(LogFetcher):
         if isinstance(error, APIError) and error.status_code in _NO_PAGING_STATUSES:
             self.buffer.pageable = False
         else:
-            self.post_message(messages.Failed("read more of the log", error))
+            self.post_message(messages.OperationFailed("read more of the log", error))
         self.refresh_view()
 
     # Actions of the user

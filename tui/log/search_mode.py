@@ -278,8 +278,8 @@ class SearchMode(LiveLog):
             return
         self._scan, request, number = None, self._request, message.number
         if message.error is not None:
-            self.show_status(sanitize.words(message.error))
-            self.post_message(messages.Failed("search the log", message.error))
+            self.show_status(sanitize.error_text(message.error))
+            self.post_message(messages.OperationFailed("search the log", message.error))
         elif number is None:
             self._handle_no_match(request)
         else:

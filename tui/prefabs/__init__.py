@@ -1,1 +1,1 @@
-"""Prefabs: looked at, called by a form that is made from their schema, and watched."""
+"""Prefabs: browsing, calling functions through forms, and watching runs."""

@@ -1,4 +1,4 @@
-"""What a user has filled in: which function, its parameters, its files."""
+"""Input of a prefab call: form content, validated call, and validation of files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tui.prefabs.spec import FileKey, Function
+from tui.prefabs.spec import FileInput, PrefabFunction
 
 
 @dataclass(frozen=True)
-class Order:
-    """A call that can be made."""
+class CallDraft:
+    """Validated call of a prefab function."""
 
     prefab_id: str
     version: str
@@ -22,17 +22,20 @@ class Order:
 
 
 @dataclass
-class Draft:
-    """What stands in the form of a function, valid or not."""
+class FormDraft:
+    """Content of a function's form, valid or not.
+
+    Attributes:
+        texts: Texts by field name.
+        files: Paths by input key.
+    """
 
     texts: dict[str, str] = field(default_factory=dict)
-    """By the names of the fields."""
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    """By the keys of the inputs."""
 
 
-def file_problems(function: Function, files: Mapping[str, Sequence[Path]]) -> dict[str, str]:
-    """What is wrong with ``files``, by key; their contents are not looked at."""
+def file_problems(function: PrefabFunction, files: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """Return the problems with ``files`` by input key. File contents are not read."""
     problems = {}
     for place in function.inputs:
         problem = _file_problem(place, files.get(place.key, ()))
@@ -41,24 +44,24 @@ def file_problems(function: Function, files: Mapping[str, Sequence[Path]]) -> di
     return problems
 
 
-def refused_file(place: FileKey, path: Path, there: Sequence[Path]) -> str:
-    """Why ``path`` cannot be added to those that are ``there``; "" where it can."""
+def refused_file(place: FileInput, path: Path, there: Sequence[Path]) -> str:
+    """Return why ``path`` cannot be added to the files ``there``, or ""."""
     if not place.takes(path.name):
-        return f"{path.name}: it has to be {_or(place.types)}."
+        return f"{path.name}: the file type must be {_or(place.types)}."
     if path in there:
-        return f"{path.name} is there already."
+        return f"{path.name} has already been added."
     if any(path.name == other.name for other in there):
-        return f"{path.name}: a file of that name is there already."
+        return f"{path.name}: a file of the same name has already been added."
     return ""
 
 
-def _file_problem(place: FileKey, given: Sequence[Path]) -> str:
+def _file_problem(place: FileInput, given: Sequence[Path]) -> str:
     if not given:
-        return "A file is needed." if place.required else ""
+        return "Add a file." if place.required else ""
     if len(given) > 1 and not place.many:
-        return "One file only."
+        return f"Only one file is allowed, got {len(given)}."
     wrong = next((path for path in given if not place.takes(path.name)), None)
-    return "" if wrong is None else f"{wrong.name}: it has to be {_or(place.types)}."
+    return "" if wrong is None else f"{wrong.name}: the file type must be {_or(place.types)}."
 
 
 def _or(types: Sequence[str]) -> str:
@@ -66,11 +69,13 @@ def _or(types: Sequence[str]) -> str:
 
 
 def places(errors: object) -> list[tuple[str, str, str]]:
-    """Where a refusal of the server belongs: (``parameters`` or ``files`` or "", name, words).
+    """Return the problems of a server's error response as (kind, name, message).
+
+    ``kind`` is ``parameters``, ``files`` or "" for a problem of the call as a whole.
 
     Args:
-        errors: ``errors`` of its detail: each has ``loc``, such as ``["calls", 0, "inputs",
-            "parameters", "x", "y"]``, and ``msg``.
+        errors: Field ``errors`` of the response: objects with ``msg`` and ``loc``, such as
+            ``["calls", 0, "inputs", "parameters", "x", "y"]``.
     """
     found = []
     for one in errors[:50] if isinstance(errors, list) else ():

@@ -1,4 +1,4 @@
-"""A function, filled in and run: its form on one side, its run on the other."""
+"""Screen for calling a prefab function: its form and its run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tui.composer.attachment_list import MUTED
 from tui.io import background
 from tui.prefabs import report, save_outputs
 from tui.prefabs.call_draft import places
-from tui.prefabs.form.form import Form
-from tui.prefabs.messages import SecretKept, SecretRefused
-from tui.prefabs.outcome import OutputFile
-from tui.prefabs.preview_screen import LookScreen
-from tui.prefabs.run import Run, State
+from tui.prefabs.form.form import FunctionForm
+from tui.prefabs.messages import SecretRejected, SecretSaved
+from tui.prefabs.outcome import RunFile
+from tui.prefabs.preview_screen import PreviewScreen
+from tui.prefabs.run import Run, RunState
 from tui.prefabs.run_pane import RunPane
-from tui.prefabs.run_registry import Call, Desk
+from tui.prefabs.run_registry import CallState, RunRegistry
 from tui.prefabs.secret_screen import SecretScreen
-from tui.prefabs.spec import Function, Spec
+from tui.prefabs.spec import PrefabFunction, PrefabSpec
 from tui.sanitize import local_name
 from tui.screens.save import SaveScreen
 from tui.widgets.key_footer import KeyFooter
@@ -40,37 +40,31 @@ _TICK_SECONDS: Final = 1.0
 
 
 class CallScreen(Screen[None]):
-    """Keeps what is filled in, and the run, on the desk; both are there when it is opened again.
+    """Form and run of a function. Both are kept in the registry while the screen is closed.
 
     Args:
-        desk: of the account.
-        spec: of the version that is called.
-        function: one of its functions.
+        desk: Forms and runs of the account.
+        spec: Prefab version to call.
+        function: Function of ``spec`` to call.
     """
 
     CSS_PATH = "call.tcss"
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "ctrl+r",
-            "run",
-            "Run",
-            priority=True,
-            tooltip="With what is filled in",
-        ),
-        Binding("f2", "turn", "Form/run", priority=True, tooltip="From the form to the run"),
-        Binding("escape", "leave", "Back", tooltip="Back; what runs goes on"),
-        Binding("question_mark", "help", "Help", key_display="?", tooltip="The keys, and glyphs"),
+        Binding("ctrl+r", "run", "Run", priority=True, tooltip="Run with the values of the form"),
+        Binding("f2", "turn", "Form/run", priority=True, tooltip="Switch between form and run"),
+        Binding("escape", "leave", "Back", tooltip="Go back; the run continues"),
+        Binding("question_mark", "help", "Help", key_display="?", tooltip="Keys and symbols"),
     ]
 
-    def __init__(self, desk: Desk, spec: Spec, function: Function) -> None:
+    def __init__(self, registry: RunRegistry, spec: PrefabSpec, function: PrefabFunction) -> None:
         super().__init__()
-        self._desk = desk
+        self._registry = registry
         self.spec = spec
         self.function = function
-        self._call: Call = desk.call(spec.id, function.name)
+        self._call: CallState = registry.call(spec.id, function.name)
         self._refused: Run | None = None
-        """The run whose refusal has been said in the form."""
+        """Run whose rejection is already shown in the form."""
 
     @property
     def dashboard(self) -> Dashboard:
@@ -89,7 +83,7 @@ class CallScreen(Screen[None]):
             )
             yield Static(title, classes="where", markup=False)
         with Container(id="call"):
-            form = Form(spec, function, self._call.draft, id="form")
+            form = FunctionForm(spec, function, self._call.draft, id="form")
             form.border_title = "Form"
             yield form
             pane = RunPane(id="run-pane")
@@ -101,8 +95,8 @@ class CallScreen(Screen[None]):
         self._call.changed = self._show_run
         self.set_interval(_TICK_SECONDS, self._show_run)
         run = self._call.run
-        if run is not None and run.state is State.REFUSED:
-            self._refused = run  # it has been said where the form was left
+        if run is not None and run.state is RunState.REFUSED:
+            self._refused = run  # it was shown before the form was left
         self._show_run()
         self._turn_to_run(run is not None and not run.is_over)
 
@@ -110,17 +104,17 @@ class CallScreen(Screen[None]):
         self._call.changed = lambda: None
 
     @property
-    def form(self) -> Form:
-        return self.query_one(Form)
+    def form(self) -> FunctionForm:
+        return self.query_one(FunctionForm)
 
     @property
     def pane(self) -> RunPane:
         return self.query_one(RunPane)
 
-    # Which side
+    # Switching sides
 
     def _turn_to_run(self, to_run: bool) -> None:
-        """Put the cursor to a side; on a narrow terminal it is the one that is shown."""
+        """Focus the form or the run; a narrow terminal shows only the focused side."""
         self.set_class(to_run, "-run")
         (self.pane if to_run else self.form).enter()
 
@@ -139,7 +133,7 @@ class CallScreen(Screen[None]):
     # The run
 
     def shows(self, run: Run) -> bool:
-        """Whether ``run`` is what can be seen here."""
+        """Return True if ``run`` is shown here."""
         return self._call.run is run
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -147,11 +141,11 @@ class CallScreen(Screen[None]):
             return True if self._call.run is None or self._call.run.is_over else None
         return True
 
-    def on_form_wanted(self) -> None:
+    def on_function_form_run_requested(self) -> None:
         self.action_run()
 
     def action_run(self) -> None:
-        """Call the function with what is filled in, unless that is being done."""
+        """Run the function with the values of the form, unless a run is active."""
         run = self._call.run
         if run is not None and not run.is_over:
             return
@@ -160,11 +154,11 @@ class CallScreen(Screen[None]):
         if order is None:
             self._turn_to_run(False)
             return
-        self._desk.begin(self._call, order)
+        self._registry.begin(self._call, order)
         self._show_run()
         self._turn_to_run(True)
 
-    def on_run_pane_stop(self) -> None:
+    def on_run_pane_stop_requested(self) -> None:
         if self._call.run is not None:
             self._call.run.stop()
             self._show_run()
@@ -177,7 +171,7 @@ class CallScreen(Screen[None]):
         self.pane.show(run)
         if run is None:
             return
-        if run.state is State.REFUSED and run is not self._refused:
+        if run.state is RunState.REFUSED and run is not self._refused:
             self._refused = run
             self._say_refused(run)
         elif self.pane.selected is not None and not had_files and self.pane.has_focus_within:
@@ -194,11 +188,11 @@ class CallScreen(Screen[None]):
             self.session_ended(error)
 
     def session_ended(self, error: Exception) -> None:
-        """A call was not allowed: have the user asked to sign in, where that is why."""
+        """Have the app ask the user to sign in if the server requires it."""
         if not self.dashboard.target.embedded:
-            self.app.post_message(messages.SessionEnded(one_line(report.words(error))))
+            self.app.post_message(messages.SessionEnded(one_line(report.error_text(error))))
 
-    def on_run_pane_secret(self) -> None:
+    def on_run_pane_secret_requested(self) -> None:
         self._ask_for_secret()
 
     def _ask_for_secret(self, refusal: str = "") -> None:
@@ -206,38 +200,38 @@ class CallScreen(Screen[None]):
         prefab_id, name = self.spec.id, getattr(error, "secret_name", None)
         if not isinstance(name, str):
             return
-        gateway, instructions = self._desk.gateway, getattr(error, "instructions", None) or ""
+        gateway, instructions = self._registry.gateway, getattr(error, "instructions", None) or ""
 
-        def keep(value: str) -> SecretKept:
+        def keep(value: str) -> SecretSaved:
             gateway.set_prefab_secret(prefab_id, name, value)
-            return SecretKept()
+            return SecretSaved()
 
         def given(value: str | None) -> None:
             if value is not None:
-                background.run(self, partial(keep, value), SecretRefused)
+                background.run(self, partial(keep, value), SecretRejected)
 
         self.app.push_screen(SecretScreen(prefab_id, name, instructions, refusal), given)
 
-    def on_secret_kept(self) -> None:
+    def on_secret_saved(self) -> None:
         self.action_run()
 
-    def on_secret_refused(self, message: SecretRefused) -> None:
-        self._ask_for_secret(report.words(message.error))
+    def on_secret_rejected(self, message: SecretRejected) -> None:
+        self._ask_for_secret(report.error_text(message.error))
 
-    # What it has made
+    # Output files
 
-    def on_run_pane_look(self, message: RunPane.Look) -> None:
+    def on_run_pane_preview_requested(self, message: RunPane.PreviewRequested) -> None:
         run, file = self._call.run, message.file
         if run is not None:
-            read = partial(save_outputs.beginning, self._desk.gateway, run, file)
-            screen = LookScreen(file.name, read)
+            read = partial(save_outputs.beginning, self._registry.gateway, run, file)
+            screen = PreviewScreen(file.name, read)
             self.app.push_screen(screen, lambda save: self._save([file]) if save else None)
 
-    def on_run_pane_save(self, message: RunPane.Save) -> None:
+    def on_run_pane_save_requested(self, message: RunPane.SaveRequested) -> None:
         self._save(list(message.files))
 
-    def _save(self, files: list[OutputFile]) -> None:
-        run, gateway = self._call.run, self._desk.gateway
+    def _save(self, files: list[RunFile]) -> None:
+        run, gateway = self._call.run, self._registry.gateway
         if run is None:
             return
         if len(files) == 1:
@@ -247,7 +241,7 @@ class CallScreen(Screen[None]):
             suggested = Path.cwd() / local_name(files[0].name)
             download = partial(save_outputs.save, gateway, run, files[0])
         else:
-            title = sanitize.line(f"{len(files)} files, in a folder")
+            title = sanitize.line(f"{len(files)} files in a folder")
             suggested = Path.cwd() / local_name(f"{self.spec.id}-{self.function.name}")
             download = partial(save_outputs.save_all, gateway, run, files)
         self.app.push_screen(SaveScreen(title, suggested, download), self._saved)

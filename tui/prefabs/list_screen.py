@@ -1,4 +1,4 @@
-"""The prefabs of the server: which there are, and what they do."""
+"""Screen that lists the prefabs of the server."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tui.prefabs import details, report
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.messages import PrefabsArrived, PrefabsFailed, SpecArrived, SpecFailed
 from tui.prefabs.report_view import ReportView
-from tui.prefabs.run_registry import Desk
-from tui.prefabs.spec import DEPLOYED, Spec, Summary, spec, summary
-from tui.state.tasks import Connection
+from tui.prefabs.run_registry import RunRegistry
+from tui.prefabs.spec import DEPLOYED, PrefabSpec, PrefabSummary, spec, summary
+from tui.state.tasks import ConnectionState
 from tui.widgets.key_footer import KeyFooter
 from tui.widgets.status_bar import StatusBar
 
@@ -35,71 +35,75 @@ if TYPE_CHECKING:
     from tui.dashboard import Dashboard
 
 _SETTLE_SECONDS: Final = 0.12
-"""How long the cursor rests on a prefab before its spec is read."""
-_NONE: Final = Content.assemble(
+"""Time for which the cursor must rest on a prefab before its spec is read."""
+_NO_PREFABS: Final = Content.assemble(
     ("No prefabs yet\n\n", "bold"),
-    "A prefab is a small versioned service with named functions,\n"
-    "which takes files and gives files.\n\n",
+    "A prefab is a small versioned service with named functions\n"
+    "that take files and return files.\n\n",
     ("beray prefab new ID", "$text-primary"),
-    " writes one that works.\n",
+    " creates a working example.\n",
     ("beray prefab add FOLDER", "$text-primary"),
-    " brings it to the server.\n\n",
-    ("f5 looks again", MUTED),
+    " uploads it to the server.\n\n",
+    ("Press f5 to reload.", MUTED),
 )
 _NO_GATEWAY: Final = Content.from_markup(
-    "[b]This server is no gateway[/b]\n\n"
-    "It runs tasks and has no prefabs.\nYour own server has some: f3 goes there."
+    "[b]This server has no prefabs[/b]\n\n"
+    "It runs tasks only.\nYour local server has prefabs: press f3 to switch to it."
 )
 
 
-class Row(NamedTuple):
-    """A line of the list: a prefab, or one of its functions."""
+class PrefabRow(NamedTuple):
+    """Row of the list: a prefab, or one of its functions."""
 
-    summary: Summary
+    summary: PrefabSummary
     function: str = ""
 
 
-class PrefabList(OptionList):
-    """The prefabs; enter calls."""
+class PrefabOptionList(OptionList):
+    """List of prefabs and their functions."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select", "Call", tooltip="Fill in the function, and run it"),
+        Binding("enter", "select", "Call", tooltip="Open the form of the function"),
     ]
 
     def __init__(self) -> None:
         super().__init__(id="prefab-list", markup=False, compact=True)
 
     def on_resize(self) -> None:
-        # Where the lines are in the new size is known behind a layout.
+        # Line positions are known only after the next layout.
         self.call_after_refresh(self.scroll_to_highlight)
 
 
-def rows(found: list[Summary]) -> list[Row]:
-    """Each prefab, and below it its functions."""
-    return [Row(one, function) for one in found for function in ("", *dict.fromkeys(one.functions))]
+def rows(found: list[PrefabSummary]) -> list[PrefabRow]:
+    """Return a row for each prefab, followed by rows for its functions."""
+    return [
+        PrefabRow(one, function)
+        for one in found
+        for function in ("", *dict.fromkeys(one.functions))
+    ]
 
 
 class PrefabsScreen(Screen[None]):
-    """Browses; what is chosen is called on a ``CallScreen``."""
+    """List of prefabs with a description of the selected one."""
 
     CSS_PATH = "list_screen.tcss"
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("v", "version", "Version", tooltip="Another version of the prefab"),
-        Binding("f5", "read", "Look again", tooltip="Read the prefabs again"),
-        Binding("escape", "dismiss", "Tasks", tooltip="Back; what runs goes on"),
-        Binding("question_mark", "help", "Help", key_display="?", tooltip="The keys, and glyphs"),
+        Binding("v", "version", "Version", tooltip="Show another version of the prefab"),
+        Binding("f5", "read", "Reload", tooltip="Read the prefabs again"),
+        Binding("escape", "dismiss", "Tasks", tooltip="Go back; active runs continue"),
+        Binding("question_mark", "help", "Help", key_display="?", tooltip="Keys and symbols"),
         Binding("q", "app.quit", "Quit", show=False),
     ]
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, registry: RunRegistry) -> None:
         super().__init__()
-        self._desk = desk
-        self.rows: list[Row] = []
-        self._specs: dict[tuple[str, str], Spec | Exception] = {}
-        """By id and version, as far as they have been read; the exception where that failed."""
+        self._registry = registry
+        self.rows: list[PrefabRow] = []
+        self._specs: dict[tuple[str, str], PrefabSpec | Exception] = {}
+        """Specs by id and version, or the exception of a failed request."""
         self._versions: dict[str, str] = {}
-        """Of prefabs, the version that is looked at, where it is not the newest."""
+        """Displayed version by prefab id, if it is not the newest."""
         self._settling: Timer | None = None
         self._asked: set[tuple[str, str]] = set()
 
@@ -107,14 +111,14 @@ class PrefabsScreen(Screen[None]):
     def dashboard(self) -> Dashboard:
         return cast("Dashboard", self.app)
 
-    # What is on the screen
+    # Composition
 
     def compose(self) -> ComposeResult:
-        yield StatusBar(self._desk.target)
+        yield StatusBar(self._registry.target)
         with ContentSwitcher(initial="prefabs-note", id="prefabs-body"):
-            yield Static("Reading the prefabs …", id="prefabs-note", classes="note", markup=False)
+            yield Static("Loading prefabs …", id="prefabs-note", classes="note", markup=False)
             with Container(id="prefabs"):
-                yield PrefabList()
+                yield PrefabOptionList()
                 yield ReportView(id="prefab-spec")
         yield KeyFooter(compact=True)
 
@@ -122,30 +126,30 @@ class PrefabsScreen(Screen[None]):
         self.action_read()
 
     def action_read(self) -> None:
-        """Read the list, and what is looked at, again."""
-        gateway = self._desk.gateway
+        """Read the list and the displayed spec again."""
+        gateway = self._registry.gateway
         self._specs.clear()
         self._asked.clear()
         background.run(self, lambda: PrefabsArrived(list(gateway.list_prefabs())), PrefabsFailed)
 
-    def on_renewed(self) -> None:
+    def on_client_replaced(self) -> None:
         self.action_read()
 
     def show_target(self) -> None:
-        """The account is at another address, or another one has taken its place."""
+        """Show another server or account in the status bar."""
         for bar in self.query(StatusBar):
-            bar.show_target(self._desk.target)
+            bar.show_target(self._registry.target)
 
     def on_prefabs_arrived(self, message: PrefabsArrived) -> None:
-        self.query_one(StatusBar).show(Connection.ONLINE)
+        self.query_one(StatusBar).show(ConnectionState.ONLINE)
         before = self.selected
         self.rows = rows([one for one in map(summary, message.infos) if one is not None])
-        listed = self.query_one(PrefabList)
+        listed = self.query_one(PrefabOptionList)
         count = sum(not row.function for row in self.rows)
         listed.border_title = f"Prefabs · {count}"
         listed.set_options(Option(_line(row)) for row in self.rows)
         if not self.rows:
-            self._note(_NONE)
+            self._note(_NO_PREFABS)
             return
         keys = [(row.summary.id, row.function) for row in self.rows]
         at = (before.summary.id, before.function) if before else keys[0]
@@ -157,56 +161,58 @@ class PrefabsScreen(Screen[None]):
     def on_prefabs_failed(self, message: PrefabsFailed) -> None:
         error = message.error
         if isinstance(error, AuthenticationError) and not self.dashboard.target.embedded:
-            self.app.post_message(messages.SessionEnded(one_line(report.words(error))))
+            self.app.post_message(messages.SessionEnded(one_line(report.error_text(error))))
         refused = isinstance(error, (APIError, InvalidResponseError))
-        state = Connection.REFUSED if refused else Connection.OFFLINE
+        state = ConnectionState.REFUSED if refused else ConnectionState.OFFLINE
         if isinstance(error, NotFoundError):
-            self.query_one(StatusBar).show(Connection.ONLINE)
+            self.query_one(StatusBar).show(ConnectionState.ONLINE)
             self._note(_NO_GATEWAY)
             return
         self.query_one(StatusBar).show(state)
-        again = ("\n\nf5 looks again", "dim")
-        self._note(Content.assemble(sanitize.block(report.words(error), 1000), again), failed=True)
+        again = ("\n\nPress f5 to retry.", "dim")
+        self._note(
+            Content.assemble(sanitize.block(report.error_text(error), 1000), again), failed=True
+        )
 
-    def _note(self, words: Content, *, failed: bool = False) -> None:
+    def _note(self, text: Content, *, failed: bool = False) -> None:
         note = self.query_one("#prefabs-note", Static)
-        note.update(words)
+        note.update(text)
         note.set_class(failed, "failed")
         self.query_one("#prefabs-body", ContentSwitcher).current = "prefabs-note"
 
-    # What is looked at
+    # Selected prefab
 
     @property
-    def selected(self) -> Row | None:
-        """The line under the cursor."""
-        # The line of the keys asks as well, when the list is not there yet or any more.
-        at = next((found.highlighted for found in self.query(PrefabList)), None)
+    def selected(self) -> PrefabRow | None:
+        """Row under the cursor."""
+        # The footer also calls this while the list is not mounted.
+        at = next((found.highlighted for found in self.query(PrefabOptionList)), None)
         return self.rows[at] if at is not None and at < len(self.rows) else None
 
     @property
-    def spec(self) -> Spec | None:
-        """That of the prefab under the cursor, once it has been read."""
+    def spec(self) -> PrefabSpec | None:
+        """Spec of the prefab under the cursor, once it has been read."""
         row = self.selected
         found = self._specs.get(self._key(row)) if row is not None else None
-        return found if isinstance(found, Spec) else None
+        return found if isinstance(found, PrefabSpec) else None
 
-    def _key(self, row: Row) -> tuple[str, str]:
+    def _key(self, row: PrefabRow) -> tuple[str, str]:
         one = row.summary
         return one.id, self._versions.get(one.id, one.version)
 
     @on(OptionList.OptionHighlighted)
     def _show_spec(self) -> None:
-        """Show what is known of the prefab under the cursor, and read it where it rests."""
+        """Show the prefab under the cursor; read its spec once the cursor rests."""
         row = self.selected
         if row is None:
             return
         found = self._specs.get(self._key(row))
         view = self.query_one(ReportView)
         view.border_title = sanitize.line(row.summary.title, 60)
-        if isinstance(found, Spec):
+        if isinstance(found, PrefabSpec):
             view.show(details.document(found, row.function))
         elif found is not None:
-            view.show(details.problem(row.summary, report.words(found)))
+            view.show(details.problem(row.summary, report.error_text(found)))
         else:
             view.show(details.outline(row.summary))
             if self._settling is not None:
@@ -221,7 +227,9 @@ class PrefabsScreen(Screen[None]):
             return
         self._asked.add(key)
         background.run(
-            self, partial(_read, self._desk.gateway, *key), lambda error: SpecFailed(*key, error)
+            self,
+            partial(_read, self._registry.gateway, *key),
+            lambda error: SpecFailed(*key, error),
         )
 
     def on_spec_arrived(self, message: SpecArrived) -> None:
@@ -241,7 +249,7 @@ class PrefabsScreen(Screen[None]):
         if row is not None and self._key(row) == key:
             self._show_spec()
 
-    # What can be done
+    # Actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "version":
@@ -249,7 +257,7 @@ class PrefabsScreen(Screen[None]):
         return True
 
     def action_version(self) -> None:
-        """The next older version; behind the oldest the newest again."""
+        """Show the next older version; after the oldest, show the newest."""
         row, found = self.selected, self.spec
         if row is None or found is None or len(found.versions) < 2:
             return
@@ -260,18 +268,22 @@ class PrefabsScreen(Screen[None]):
 
     @on(OptionList.OptionSelected)
     def _open(self) -> None:
-        """Open the function; of a prefab, its first one."""
+        """Open the form of the selected function, or of the prefab's first function."""
         row, found = self.selected, self.spec
         if row is None or found is None or not found.functions:
             return
         if found.status != DEPLOYED:
-            self.dashboard.say(f"{found.id} is {found.status}: it cannot be called", "warning")
+            self.dashboard.show_notification(
+                f"{found.id} is {found.status} and cannot be called", "warning"
+            )
             return
         function = found.function(row.function) if row.function else found.functions[0]
         if function is None:
-            self.dashboard.say(f"{found.version} has no function {row.function}", "warning")
+            self.dashboard.show_notification(
+                f"Version {found.version} has no function {row.function}", "warning"
+            )
             return
-        self.app.push_screen(CallScreen(self._desk, found, function))
+        self.app.push_screen(CallScreen(self._registry, found, function))
 
     def action_help(self) -> None:
         from tui.screens.help import HelpScreen
@@ -283,7 +295,7 @@ def _read(gateway: GatewayClient, prefab_id: str, version: str) -> SpecArrived:
     return SpecArrived(prefab_id, version, gateway.get_prefab_spec(prefab_id, version or None))
 
 
-def _line(row: Row) -> Content:
+def _line(row: PrefabRow) -> Content:
     one = row.summary
     if row.function:
         return Content.assemble("   ", sanitize.line(row.function, 80))

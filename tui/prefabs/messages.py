@@ -1,4 +1,4 @@
-"""What background work tells the screens of prefabs."""
+"""Messages that background threads post to the screens of prefabs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ if TYPE_CHECKING:
 
 
 class PrefabsArrived(Message):
+    """The list of prefabs was read."""
+
     def __init__(self, infos: list[Any]) -> None:
         super().__init__()
         self.infos = infos
 
 
 class PrefabsFailed(Message):
+    """The list of prefabs could not be read."""
+
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
 
 
 class SpecArrived(Message):
-    """The spec of a prefab, in the version that was asked for."""
+    """The spec of a prefab was read in the requested version."""
 
     def __init__(self, prefab_id: str, version: str, told: dict[str, Any]) -> None:
         super().__init__()
@@ -33,6 +37,8 @@ class SpecArrived(Message):
 
 
 class SpecFailed(Message):
+    """The spec of a prefab could not be read."""
+
     def __init__(self, prefab_id: str, version: str, error: Exception) -> None:
         super().__init__()
         self.prefab_id = prefab_id
@@ -40,8 +46,8 @@ class SpecFailed(Message):
         self.error = error
 
 
-class RunTold(Message):
-    """``run`` has something to take over."""
+class RunUpdated(Message):
+    """``run`` has received updates."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -49,7 +55,7 @@ class RunTold(Message):
 
 
 class OutputArrived(Message):
-    """The first ``content`` of a file that a run has made; ``complete`` where that is all."""
+    """The beginning of an output file was read; ``complete`` if it is the whole file."""
 
     def __init__(self, content: bytes, complete: bool) -> None:
         super().__init__()
@@ -58,16 +64,20 @@ class OutputArrived(Message):
 
 
 class OutputFailed(Message):
+    """An output file could not be read."""
+
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
 
 
-class SecretKept(Message):
-    """The server has the secret that was missing."""
+class SecretSaved(Message):
+    """The server has saved the missing secret."""
 
 
-class SecretRefused(Message):
+class SecretRejected(Message):
+    """The server has not saved the secret."""
+
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error

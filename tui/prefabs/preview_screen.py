@@ -1,4 +1,4 @@
-"""The beginning of something that a run has made."""
+"""Preview of an output file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tui.prefabs.messages import OutputArrived, OutputFailed
 from tui.widgets.line_view import LineView
 
 
-class LookScreen(ModalScreen[bool]):
-    """Gives whether the file is to be saved.
+class PreviewScreen(ModalScreen[bool]):
+    """Dialog that shows the beginning of a file; returns True if the user wants to save it.
 
     Args:
-        name: of the file.
-        read: fetches its beginning; done in a thread.
+        name: Name of the file.
+        read: Reads the beginning of the file. Called in a thread.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -42,7 +42,7 @@ class LookScreen(ModalScreen[bool]):
             dialog.border_title = sanitize.line(self._file_name, 60)
             dialog.border_subtitle = "d saves · esc closes"
             with ContentSwitcher(initial="look-note", id="look"):
-                yield Static("Reading it …", id="look-note", classes="note", markup=False)
+                yield Static("Loading …", id="look-note", classes="note", markup=False)
                 yield LineView(id="look-text")
 
     def on_mount(self) -> None:
@@ -51,10 +51,10 @@ class LookScreen(ModalScreen[bool]):
     def on_output_arrived(self, message: OutputArrived) -> None:
         page = preview.document(message.content, message.complete)
         if not message.content:
-            words = "An empty file." if message.complete else "It is too large to look at here."
-            self._say(Content(f"{words}\nd saves it."))
+            text = "An empty file." if message.complete else "The file is too large for a preview."
+            self._say(Content(f"{text}\nPress d to save it."))
         elif page is None:
-            self._say(Content("A binary file.\nd saves it."))
+            self._say(Content("A binary file.\nPress d to save it."))
         else:
             view = self.query_one(LineView)
             view.show(page)
@@ -62,9 +62,9 @@ class LookScreen(ModalScreen[bool]):
             self.set_focus(view)
 
     def on_output_failed(self, message: OutputFailed) -> None:
-        self._say(sanitize.block(report.words(message.error), 1000), failed=True)
+        self._say(sanitize.block(report.error_text(message.error), 1000), failed=True)
 
-    def _say(self, words: Content, *, failed: bool = False) -> None:
+    def _say(self, text: Content, *, failed: bool = False) -> None:
         note = self.query_one("#look-note", Static)
-        note.update(words)
+        note.update(text)
         note.set_class(failed, "failed")

@@ -1,4 +1,4 @@
-"""A run as it is told: one line of how it stands, and what it said and gave."""
+"""Text of a run's status, streamed output and result."""
 
 from __future__ import annotations
 
@@ -8,147 +8,151 @@ from typing import Any, Final, NamedTuple
 from beray.sanitize import one_line
 from tui import sanitize, status
 from tui.document import Document
-from tui.prefabs.outcome import Outcome, Problem
-from tui.prefabs.run import Run, State
+from tui.prefabs.outcome import RunOutcome, RunProblem
+from tui.prefabs.run import Run, RunState
 
 _TEXT: Final = "event--text"
 _NOTE: Final = "event--note"
 _BAD: Final = "event--failure"
 _VALUE: Final = "event--output"
-_MOST_CHARACTERS: Final = 100_000
-_MOST_LINES: Final = 1500
+_MAX_CHARACTERS: Final = 100_000
+_MAX_LINES: Final = 1500
 
 ADVICE: Final = {
-    "TIMEOUT": "It took longer than its manifest allows.",
-    "MEMORY_LIMIT": "It took more memory than its manifest allows.",
-    "CRASHED": "Its process ended without an answer.",
-    "INVALID_OUTPUT": "What it returned is not what its manifest promises.",
-    "INPUT_FILE": "One of its files could not be had.",
-    "OUTPUT_TOO_LARGE": "What it made is more than the server takes.",
-    "CANCELLED": "It was stopped.",
+    "TIMEOUT": "The run exceeded the time limit in the prefab's manifest.",
+    "MEMORY_LIMIT": "The run exceeded the memory limit in the prefab's manifest.",
+    "CRASHED": "The function's process exited without a result.",
+    "INVALID_OUTPUT": "The result does not match the schema in the prefab's manifest.",
+    "INPUT_FILE": "An input file could not be read.",
+    "OUTPUT_TOO_LARGE": "The output exceeds the server's size limit.",
+    "CANCELLED": "The run was stopped.",
 }
 
 
-class Standing(NamedTuple):
-    """How a run stands: a glyph and words, and the style class that they have."""
+class RunStatus(NamedTuple):
+    """Status of a run as text with a symbol, and its style class."""
 
     words: str
     style: str
 
 
-def standing(run: Run) -> Standing:
+def standing(run: Run) -> RunStatus:
+    """Return the status of a run."""
     time = status.duration(run.lasted())
     match run.state:
-        case State.SENDING:
-            name, done, total = run.sending or ("its files", 0, 0)
+        case RunState.SENDING:
+            name, done, total = run.sending or ("files", 0, 0)
             amount = f"  {status.size(done)} of {status.size(total)}" if total else ""
-            return Standing(f"● sending {one_line(name, 60)}{amount}", "status--running")
-        case State.RUNNING:
-            return Standing(f"● running  {time}", "status--running")
-        case State.SUCCEEDED if run.outcome.refusal:
+            return RunStatus(f"● uploading {one_line(name, 60)}{amount}", "status--running")
+        case RunState.RUNNING:
+            return RunStatus(f"● running  {time}", "status--running")
+        case RunState.SUCCEEDED if run.outcome.refusal:
             said = one_line(run.outcome.refusal, 200)
-            return Standing(f"◆ it says no: {said}", "status--input")
-        case State.SUCCEEDED:
-            return Standing(f"✓ done in {time}", "status--completed")
-        case State.STOPPED:
-            return Standing(f"■ stopped after {time}", "status--stopped")
-        case State.REFUSED:
-            return Standing("✗ not run", "status--failed")
-        case State.LOST:
-            return Standing("✗ broke off, outcome not known", "status--failed")
+            return RunStatus(f"◆ not successful: {said}", "status--input")
+        case RunState.SUCCEEDED:
+            return RunStatus(f"✓ done in {time}", "status--completed")
+        case RunState.STOPPED:
+            return RunStatus(f"■ stopped after {time}", "status--stopped")
+        case RunState.REFUSED:
+            return RunStatus("✗ rejected", "status--failed")
+        case RunState.LOST:
+            return RunStatus("✗ connection lost, outcome unknown", "status--failed")
     code = run.outcome.problem.code if run.outcome.problem else ""
-    return Standing(f"✗ failed: {one_line(code, 60)}", "status--failed")
+    return RunStatus(f"✗ failed: {one_line(code, 60)}", "status--failed")
 
 
-class Report(NamedTuple):
+class RunReport(NamedTuple):
+    """Output of a run as a document."""
+
     page: Document
     ending: int
-    """The line from which on it is told how the run ended."""
+    """First line of the part that reports the end of the run."""
 
 
-def report(run: Run, *, unfolded: bool = False) -> Report:
-    """What the run said, and how it ended.
+def report(run: Run, *, unfolded: bool = False) -> RunReport:
+    """Return the streamed output of a run and how it ended.
 
     Args:
-        unfolded: with the traceback, where there is one.
+        run: Run to describe.
+        unfolded: Whether to include the traceback of an error.
     """
     page = Document()
     transcript = run.transcript
     if transcript.dropped:
-        page.append(f"… {transcript.dropped:,} lines before these are not kept", _NOTE)
+        page.append(f"… the first {transcript.dropped:,} lines have been dropped", _NOTE)
     for line in transcript.lines:
         page.append(line, _TEXT)
     if run.is_over and transcript.lines:
         page.append("", _TEXT)
     ending = len(page.lines)
     if run.error is not None:
-        page.append(words(run.error), _BAD)
+        page.append(error_text(run.error), _BAD)
     elif run.outcome.problem is not None:
         _problem(page, run.outcome.problem, unfolded=unfolded)
-    elif run.state is State.SUCCEEDED:
+    elif run.state is RunState.SUCCEEDED:
         _result(page, run.outcome)
-    return Report(page, ending)
+    return RunReport(page, ending)
 
 
-def words(error: Exception) -> str:
-    """What a gateway's error says, with what to do about it."""
+def error_text(error: Exception) -> str:
+    """Return the message of a gateway error, with the next step if there is one."""
     said = getattr(error, "message", "")
-    told = said if isinstance(said, str) and said else sanitize.words(error)
+    told = said if isinstance(said, str) and said else sanitize.error_text(error)
     instructions = getattr(error, "instructions", "")
     if isinstance(instructions, str) and instructions:
         told += f"\n{instructions}"
     prefab_id, name = getattr(error, "prefab_id", None), getattr(error, "secret_name", None)
     if isinstance(prefab_id, str) and isinstance(name, str):
-        told += "\nk gives it to the server, which keeps it for you."
+        told += "\nPress k to save the secret on the server."
     return told
 
 
-def _problem(page: Document, problem: Problem, *, unfolded: bool) -> None:
-    page.append(problem.message[:_MOST_CHARACTERS], _BAD)
+def _problem(page: Document, problem: RunProblem, *, unfolded: bool) -> None:
+    page.append(problem.message[:_MAX_CHARACTERS], _BAD)
     advice = ADVICE.get(problem.code)
     if advice:
         page.append(advice, _NOTE)
     if problem.traceback and unfolded:
         page.append("", _TEXT)
-        page.append(problem.traceback[-_MOST_CHARACTERS:].rstrip(), _VALUE)
+        page.append(problem.traceback[-_MAX_CHARACTERS:].rstrip(), _VALUE)
     elif problem.traceback:
-        page.append("t shows its traceback", _NOTE)
+        page.append("press t to show the traceback", _NOTE)
 
 
-def _result(page: Document, outcome: Outcome) -> None:
+def _result(page: Document, outcome: RunOutcome) -> None:
     if outcome.result is None:
-        page.append("It returned nothing." if not outcome.files else "", _NOTE)
+        page.append("No result." if not outcome.files else "", _NOTE)
         return
     page.append("Result", _NOTE)
     text = pretty(outcome.result)
-    shown = text[:_MOST_CHARACTERS].split("\n")
-    page.append("\n".join(shown[:_MOST_LINES]), _VALUE)
-    if len(text) > _MOST_CHARACTERS or len(shown) > _MOST_LINES:
-        page.append("… the rest is not shown; save result.json", _NOTE)
+    shown = text[:_MAX_CHARACTERS].split("\n")
+    page.append("\n".join(shown[:_MAX_LINES]), _VALUE)
+    if len(text) > _MAX_CHARACTERS or len(shown) > _MAX_LINES:
+        page.append("… the rest is not shown; save result.json to read all of it", _NOTE)
 
 
 def pretty(value: Any) -> str:
-    """A result as people read it: a text as it is, a value as JSON over several lines."""
+    """Return a string unchanged, and any other value as indented JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
-def named(run: Run) -> str:
-    """What is run."""
+def run_name(run: Run) -> str:
+    """Return prefab and function of the run."""
     return f"{run.order.prefab_id} {run.order.function}"
 
 
-def summed_up(run: Run) -> str:
-    """One line about a run that has ended, for who looks elsewhere."""
-    what = named(run)
+def run_summary(run: Run) -> str:
+    """Return one line about the end of a run, for a notification."""
+    what = run_name(run)
     match run.state:
-        case State.SUCCEEDED:
-            return f"{what} {'says no' if run.outcome.refusal else 'is done'}"
-        case State.STOPPED:
+        case RunState.SUCCEEDED:
+            return f"{what} {'was not successful' if run.outcome.refusal else 'has finished'}"
+        case RunState.STOPPED:
             return f"{what} was stopped"
-        case State.FAILED:
-            return f"{what} has failed"
-        case State.LOST:
-            return f"{what} broke off, its outcome is not known"
-    return f"{what} was not run"
+        case RunState.FAILED:
+            return f"{what} failed"
+        case RunState.LOST:
+            return f"{what}: connection lost, outcome unknown"
+    return f"{what} was rejected"

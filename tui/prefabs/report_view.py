@@ -1,4 +1,4 @@
-"""What a run says and gives, as it comes."""
+"""Scrolling view of a document that grows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tui.wrapping import wrapped
 
 
 class ReportView(LineView):
-    """Follows what comes, as long as the reader is at its end."""
+    """Document viewer that follows new lines while it is scrolled to the end."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "event--text",
@@ -23,17 +23,18 @@ class ReportView(LineView):
     _line: int | None = None
 
     def follow(self, document: Document, line: int | None = None) -> None:
-        """Show ``document``, which goes on where the last one ended.
+        """Show ``document``, an extended version of the current one.
 
         Args:
-            line: what the reader comes to see, where he was at the end; otherwise the end.
+            document: Document to show.
+            line: Line to scroll to if the view was at the end; by default the new end.
         """
         was_at_end = self._due or self.scroll_offset.y >= self.max_scroll_y
         self._document = document
         self._lay_out()
         if was_at_end:
             self._due, self._line = True, line
-            # How wide the lines are, and so where they are, is known behind a layout.
+            # Row positions are known only after the next layout.
             self.call_after_refresh(self._go)
 
     def _go(self) -> None:

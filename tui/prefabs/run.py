@@ -1,7 +1,7 @@
-"""One call of a function: its files go up, what it streams comes in, and how it ends.
+"""Run of a prefab function: uploads its files, receives its stream and records its outcome.
 
-A thread does what waits for the server. What it has to say is taken by the application,
-whichever screen is up, so that a run goes on while nobody looks at it.
+A thread does all blocking work. The application processes its updates whichever screen is shown,
+so that a run continues while the user is elsewhere.
 """
 
 from __future__ import annotations
@@ -21,74 +21,81 @@ from beray.exceptions import (
     TransferCancelled,
 )
 from beray.transfers.transfer import Transfer
-from tui.io.background import EXPECTED
+from tui.io.background import EXPECTED_ERRORS
 from tui.io.mailbox import Mailbox
 from tui.prefabs import outcome
-from tui.prefabs.call_draft import Order
-from tui.prefabs.outcome import Outcome
+from tui.prefabs.call_draft import CallDraft
+from tui.prefabs.outcome import RunOutcome
 from tui.prefabs.transcript import Transcript
 
 if TYPE_CHECKING:
     from beray.gateway import GatewayClient, PrefabStream, StreamEvent
 
 _STEP_BYTES: Final = 256 * 1024
-_UNKNOWN: Final = (InvalidResponseError, OutcomeUnknown, StreamInterrupted)
-"""What is raised, once all files are there, where the function may run all the same."""
+_OUTCOME_UNKNOWN: Final = (InvalidResponseError, OutcomeUnknown, StreamInterrupted)
+"""Exceptions after which the function may be running, if all files have been uploaded."""
 
 
-class State(StrEnum):
+class RunState(StrEnum):
+    """State of a run."""
+
     SENDING = "sending"
-    """Its files go up."""
+    """The input files are being uploaded."""
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """It ran, and there is no result."""
+    """The function ran without a result."""
     REFUSED = "refused"
-    """It could not begin."""
+    """The run did not start."""
     LOST = "lost"
-    """It may have begun, and how it ended is not known."""
+    """The run may have started; its outcome is unknown."""
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far it is: a fraction where that is known, and words of the function's."""
+class RunProgress:
+    """Progress that the function reports: a fraction from 0 to 1 or None, and a message."""
 
     fraction: float | None = None
     message: str = ""
 
 
 @dataclass(frozen=True)
-class _Sending:
+class _UploadProgress:
     name: str
     done: int
     total: int
 
 
 class Run:
-    """Begins at once. Except for its threads, all of it belongs to the event loop.
+    """Run of a prefab function, started on creation.
+
+    Its attributes may only be used in the event loop's thread.
 
     Args:
-        told: called, in a thread, with the run where ``advance`` has something to do.
+        gateway: Client of the gateway.
+        order: Call to execute.
+        clock: Returns the current time.
+        told: Called in a thread when ``advance`` has updates to process.
 
     Attributes:
-        sending: which file is on its way, bytes done, bytes in all.
-        error: what was raised, for ``State.REFUSED`` and ``State.LOST``.
+        sending: Name of the file being uploaded, bytes done, bytes in total.
+        error: Exception that led to ``RunState.REFUSED`` or ``RunState.LOST``.
     """
 
     def __init__(
         self,
         gateway: GatewayClient,
-        order: Order,
+        order: CallDraft,
         clock: Callable[[], datetime],
-        told: Callable[[Run], None],
+        on_update: Callable[[Run], None],
     ) -> None:
         self.order = order
-        self.state = State.SENDING if order.files else State.RUNNING
+        self.state = RunState.SENDING if order.files else RunState.RUNNING
         self.sending: tuple[str, int, int] | None = None
-        self.progress: Progress | None = None
+        self.progress: RunProgress | None = None
         self.transcript = Transcript()
-        self.outcome = Outcome()
+        self.outcome = RunOutcome()
         self.error: Exception | None = None
         self.began = clock()
         self.ended: datetime | None = None
@@ -98,24 +105,25 @@ class Run:
         self._stream: PrefabStream | None = None
         self._stopping = threading.Event()
         self._is_heard = False
-        self._mailbox: Mailbox[_Sending | StreamEvent | Exception | None] = Mailbox(
-            lambda: told(self)
+        self._mailbox: Mailbox[_UploadProgress | StreamEvent | Exception | None] = Mailbox(
+            lambda: on_update(self)
         )
-        """``None`` where all files have arrived."""
+        """None is put when all files have been uploaded."""
         threading.Thread(target=self._work, name="beray-prefab", daemon=True).start()
 
     @property
     def is_over(self) -> bool:
-        return self.state not in (State.SENDING, State.RUNNING)
+        """True if the run has ended."""
+        return self.state not in (RunState.SENDING, RunState.RUNNING)
 
     def lasted(self) -> timedelta:
-        """How long it has taken so far, or took."""
+        """Return the duration of the run so far, or in total."""
         return (self.ended or self._clock()) - self.began
 
     def stop(self) -> None:
-        """Leave the stream, which stops the run. Returns at once."""
+        """Close the stream, which stops the run on the server. Returns at once."""
         if not self.is_over:
-            self._end(State.STOPPED)
+            self._end(RunState.STOPPED)
         self._stopping.set()
         self._mailbox.close()
         self._transfer.cancel()
@@ -124,22 +132,22 @@ class Run:
             stream.close()
 
     def advance(self) -> bool:
-        """Take over what has come; whether it is over by that."""
+        """Process the updates of the thread; return True if the run has ended now."""
         was_over = self.is_over
         for item in self._mailbox.take():
             if not self.is_over:
                 self._take(item)
         return self.is_over and not was_over
 
-    def _take(self, item: _Sending | StreamEvent | Exception | None) -> None:
-        if isinstance(item, _Sending):
+    def _take(self, item: _UploadProgress | StreamEvent | Exception | None) -> None:
+        if isinstance(item, _UploadProgress):
             self.sending = (item.name, item.done, item.total)
         elif isinstance(item, Exception):
             self.error = item
-            asked = self.state is State.RUNNING and isinstance(item, _UNKNOWN)
-            self._end(State.LOST if asked or self._is_heard else State.REFUSED)
+            asked = self.state is RunState.RUNNING and isinstance(item, _OUTCOME_UNKNOWN)
+            self._end(RunState.LOST if asked or self._is_heard else RunState.REFUSED)
         elif item is None:
-            self.state, self.sending = State.RUNNING, None
+            self.state, self.sending = RunState.RUNNING, None
         else:
             self._take_event(str(item.type), item.data)
 
@@ -152,17 +160,17 @@ class Run:
                 self.progress = _progress(data)
             case "done":
                 self.outcome = outcome.of_done(data)
-                self._end(State.SUCCEEDED)
+                self._end(RunState.SUCCEEDED)
             case "error":
                 self.outcome = outcome.of_error(data)
-                self._end(State.FAILED)
+                self._end(RunState.FAILED)
 
-    def _end(self, state: State) -> None:
+    def _end(self, state: RunState) -> None:
         self.transcript.end()
         self.state, self.ended = state, self._clock()
         self.sending = None
 
-    # In the thread
+    # Runs in the thread
 
     def _work(self) -> None:
         try:
@@ -170,8 +178,8 @@ class Run:
             self._mailbox.put(None)
             self._read(files)
         except TransferCancelled:
-            return  # it was stopped, which is known
-        except EXPECTED as error:
+            return  # the user stopped the run
+        except EXPECTED_ERRORS as error:
             self._mailbox.put(error)
 
     def _send_files(self) -> dict[str, list[str]]:
@@ -185,13 +193,13 @@ class Run:
         return sent
 
     def _telling(self, path: Path) -> Callable[[int, int | None], None]:
-        told = -_STEP_BYTES
+        on_update = -_STEP_BYTES
 
         def advanced(done: int, total: int | None) -> None:
-            nonlocal told
-            if done - told >= _STEP_BYTES or done == total:
-                told = done
-                self._mailbox.put(_Sending(path.name, done, total or 0))
+            nonlocal on_update
+            if done - on_update >= _STEP_BYTES or done == total:
+                on_update = done
+                self._mailbox.put(_UploadProgress(path.name, done, total or 0))
 
         return advanced
 
@@ -209,18 +217,18 @@ class Run:
         if self._stopping.is_set():
             stream.close()
             return
-        for event in stream:  # up to the one that says how it ended, or it raises
+        for event in stream:  # raises unless it ends with a final event
             if not self._mailbox.put(event):
                 stream.close()
                 return
 
 
-def _progress(data: Any) -> Progress:
-    told = data if isinstance(data, dict) else {}
-    fraction, message = told.get("fraction"), told.get("message")
+def _progress(data: Any) -> RunProgress:
+    on_update = data if isinstance(data, dict) else {}
+    fraction, message = on_update.get("fraction"), on_update.get("message")
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or fraction != fraction:
         fraction = None
-    return Progress(
+    return RunProgress(
         None if fraction is None else float(min(1, max(0, fraction))),
         message if isinstance(message, str) else "",
     )

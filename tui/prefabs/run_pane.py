@@ -1,4 +1,4 @@
-"""A run, watched: how it stands, how far it is, what it says, and what it has made."""
+"""Pane that shows a run: status, progress, streamed output and output files."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from textual.widgets.option_list import Option
 from tui import sanitize
 from tui.composer.attachment_list import MUTED
 from tui.prefabs import report
-from tui.prefabs.outcome import OutputFile
+from tui.prefabs.outcome import RunFile
 from tui.prefabs.report_view import ReportView
-from tui.prefabs.run import Run, State
-from tui.widgets.words import tell
+from tui.prefabs.run import Run, RunState
+from tui.widgets.drawing import update_label
 
-RESULT: Final = OutputFile("result", "result.json")
-"""What the function returned, to be saved as the files are."""
+RESULT: Final = RunFile("result", "result.json")
+"""The function's return value, which can be saved like an output file."""
 _IDLE: Final = Content("What the function does is shown here.\n\nctrl+r runs it.")
 
 
 class OutputList(OptionList):
-    """The files that a run has made; enter looks at one."""
+    """List of a run's output files."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select", "Look", tooltip="At the beginning of the file"),
+        Binding("enter", "select", "Preview", tooltip="Show the beginning of the file"),
     ]
 
     def __init__(self) -> None:
@@ -39,31 +39,33 @@ class OutputList(OptionList):
 
 
 class RunPane(Vertical):
-    """Is given a run; says what is wanted of it."""
+    """Run with its output files. Posts messages for the actions of the user."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "stop", "Stop", tooltip="Leave the run, which stops it"),
+        Binding("s", "stop", "Stop", tooltip="Stop the run"),
         Binding("d", "save", "Save", tooltip="Save the selected file"),
         Binding("D", "save_all", "Save all", tooltip="Save all files in a folder"),
-        Binding("k", "secret", "Secret", tooltip="Give the secret that is missing"),
-        Binding("t", "traceback", "Traceback", tooltip="Show it, or fold it"),
+        Binding("k", "secret", "Secret", tooltip="Enter the missing secret"),
+        Binding("t", "traceback", "Traceback", tooltip="Show or hide the traceback"),
     ]
 
-    class Stop(Message):
-        """The run is not wanted any more."""
+    class StopRequested(Message):
+        """The user wants to stop the run."""
 
-    class Secret(Message):
-        """The secret that is missing is to be given."""
+    class SecretRequested(Message):
+        """The user wants to enter the missing secret."""
 
-    class Look(Message):
-        def __init__(self, file: OutputFile) -> None:
+    class PreviewRequested(Message):
+        """The user wants to preview ``file``."""
+
+        def __init__(self, file: RunFile) -> None:
             super().__init__()
             self.file = file
 
-    class Save(Message):
-        """These are to be saved; all that there are where it is no single one."""
+    class SaveRequested(Message):
+        """The user wants to save ``files``, either one or all of them."""
 
-        def __init__(self, files: Sequence[OutputFile]) -> None:
+        def __init__(self, files: Sequence[RunFile]) -> None:
             super().__init__()
             self.files = files
 
@@ -71,7 +73,7 @@ class RunPane(Vertical):
         super().__init__(id=id)
         self._run: Run | None = None
         self._shown: tuple[object, ...] = ()
-        self._files: list[OutputFile] = []
+        self._files: list[RunFile] = []
         self._unfolded = False
 
     def compose(self) -> ComposeResult:
@@ -86,7 +88,7 @@ class RunPane(Vertical):
         self.show(self._run)
 
     def show(self, run: Run | None) -> None:
-        """Show how ``run`` is now."""
+        """Show the current state of ``run``."""
         if run is not self._run:
             self._shown, self._unfolded = (), False
         self._run = run
@@ -98,7 +100,9 @@ class RunPane(Vertical):
                 self.query_one(part).display = False
             return
         standing = report.standing(run)
-        tell(self.query_one("#run-standing", Static), Content(standing.words), standing.style)
+        update_label(
+            self.query_one("#run-standing", Static), Content(standing.words), standing.style
+        )
         self._show_progress(run)
         shown = (run.state, run.transcript.changes, self._unfolded)
         if shown != self._shown:
@@ -108,7 +112,7 @@ class RunPane(Vertical):
             self.query_one(ReportView).follow(page, ending if ends else None)
             self._show_files(run)
             if not before or before[0] is not run.state:
-                self.refresh_bindings()  # not with every word: the footer is made anew
+                self.refresh_bindings()  # rebuilds the footer, so not for every update
 
     def _show_progress(self, run: Run) -> None:
         progress, sending = run.progress, run.sending
@@ -120,14 +124,14 @@ class RunPane(Vertical):
         if fraction is not None:
             bar.update(progress=fraction)
         label = self.query_one("#run-message", Static)
-        words = progress.message if progress is not None and not run.is_over else ""
-        label.display = bool(words)
-        tell(label, sanitize.line(words, 300))
+        text = progress.message if progress is not None and not run.is_over else ""
+        label.display = bool(text)
+        update_label(label, sanitize.line(text, 300))
 
     def _show_files(self, run: Run) -> None:
         outputs = self.query_one(OutputList)
         files = list(run.outcome.files) if run.is_over else []
-        if run.state is State.SUCCEEDED and run.outcome.result is not None:
+        if run.state is RunState.SUCCEEDED and run.outcome.result is not None:
             files.append(RESULT)
         if files != self._files:
             self._files = files
@@ -135,20 +139,21 @@ class RunPane(Vertical):
             outputs.highlighted = 0 if files else None
         outputs.display = bool(files)
 
-    # What can be done
+    # Actions
 
     @property
-    def selected(self) -> OutputFile | None:
-        """The file under the cursor."""
+    def selected(self) -> RunFile | None:
+        """File under the cursor."""
         at = self.query_one(OutputList).highlighted if self._files else None
         return None if at is None else self._files[at]
 
     @property
     def is_unfolded(self) -> bool:
+        """True if the traceback is shown."""
         return self._unfolded
 
     def enter(self) -> None:
-        """Put the cursor here: at the files where there are any, else at what is said."""
+        """Focus the output files if there are any, otherwise the output."""
         target = self.query_one(OutputList) if self._files else self.query_one(ReportView)
         self.screen.set_focus(target)
 
@@ -168,30 +173,30 @@ class RunPane(Vertical):
         return True
 
     def action_stop(self) -> None:
-        self.post_message(self.Stop())
+        self.post_message(self.StopRequested())
 
     def action_secret(self) -> None:
-        self.post_message(self.Secret())
+        self.post_message(self.SecretRequested())
 
     @on(OptionList.OptionSelected)
     def _look(self) -> None:
         if self.selected is not None:
-            self.post_message(self.Look(self.selected))
+            self.post_message(self.PreviewRequested(self.selected))
 
     def action_save(self) -> None:
         if self.selected is not None:
-            self.post_message(self.Save([self.selected]))
+            self.post_message(self.SaveRequested([self.selected]))
 
     def action_save_all(self) -> None:
         if len(self._files) > 1:
-            self.post_message(self.Save(list(self._files)))
+            self.post_message(self.SaveRequested(list(self._files)))
 
     def action_traceback(self) -> None:
         self._unfolded = not self._unfolded
         self.show(self._run)
 
 
-def _line(file: OutputFile) -> Content:
+def _line(file: RunFile) -> Content:
     if file is RESULT:
         return Content.assemble("result.json", ("  what it returned", MUTED))
     return Content.assemble(sanitize.line(file.name, 120), "  ", sanitize.line(file.key, 60, MUTED))

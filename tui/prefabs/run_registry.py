@@ -1,7 +1,7 @@
-"""What an account has filled in and called since the dashboard was started.
+"""Forms and runs of an account since the dashboard was started.
 
-It outlives the screens: a run goes on while others are looked at, and a form that is
-opened again is as it was left.
+They outlive the screens: a run continues while other screens are shown, and a form keeps its
+content when it is opened again.
 """
 
 from __future__ import annotations
@@ -13,79 +13,82 @@ from typing import TYPE_CHECKING, Final
 
 from beray.config import Target
 from tui.prefabs import gateway
-from tui.prefabs.call_draft import Draft, Order
+from tui.prefabs.call_draft import CallDraft, FormDraft
 from tui.prefabs.run import Run
 from tui.state.user_state import account_of
 
 if TYPE_CHECKING:
     from beray.gateway import GatewayClient
 
-MOST_FORMS: Final = 50
-"""Forms that are kept as they were left; the one that was left longest ago gives way."""
+MAX_FORMS: Final = 50
+"""Maximum number of forms that are kept; the least recently used one is dropped."""
 
 
 @dataclass
-class Call:
-    """The form of a function and the run that was made of it last.
+class CallState:
+    """Form of a function, and the last run that was started from it.
 
     Attributes:
-        draft: what stands in the form; ``None`` where it was never opened.
+        draft: Content of the form, or None if it was never opened.
+        run: Last run, or None.
+        changed: Called when the run has changed.
     """
 
-    draft: Draft | None = None
+    draft: FormDraft | None = None
     run: Run | None = None
     changed: Callable[[], None] = field(default=lambda: None)
-    """Called when the run has something to show."""
 
 
-class Desk:
-    """Belongs to one account; the gateway is made when it is first needed.
+class RunRegistry:
+    """Registry of the forms and runs of one account.
 
     Args:
-        connect: makes the client of a target's gateway.
-        told: called in a thread with a run that has something to be taken over.
+        target: Server and account.
+        clock: Returns the current time.
+        told: Called in a thread with a run that has received updates.
+        connect: Creates the gateway client of a target.
     """
 
     def __init__(
         self,
         target: Target,
         clock: Callable[[], datetime],
-        told: Callable[[Run], None],
+        on_update: Callable[[Run], None],
         connect: Callable[[Target], GatewayClient] = gateway.connect,
     ) -> None:
         self.target = target
         self._clock = clock
-        self._told = told
+        self._on_update = on_update
         self._connect = connect
         self.gateway = connect(target)
-        self._calls: dict[tuple[str, str], Call] = {}
+        self._calls: dict[tuple[str, str], CallState] = {}
 
-    def call(self, prefab_id: str, function: str) -> Call:
-        """The form of a function, as it was left."""
+    def call(self, prefab_id: str, function: str) -> CallState:
+        """Return the form of a function with its last content."""
         key = prefab_id, function
-        found = self._calls.pop(key, None) or Call()
+        found = self._calls.pop(key, None) or CallState()
         self._calls[key] = found
-        for other, call in list(self._calls.items())[:-MOST_FORMS]:
+        for other, call in list(self._calls.items())[:-MAX_FORMS]:
             if call.run is None or call.run.is_over:
                 del self._calls[other]
         return found
 
-    def begin(self, call: Call, order: Order) -> Run:
-        """Make the call; what was made of this form before is stopped."""
+    def begin(self, call: CallState, order: CallDraft) -> Run:
+        """Start a run. An earlier run of the same form is stopped."""
         if call.run is not None:
             call.run.stop()
-        # The thread of the run may have something to tell before it is known here.
-        call.run = run = Run(self.gateway, order, self._clock, self._told)
+        # The run's thread may report updates before ``run`` is assigned.
+        call.run = run = Run(self.gateway, order, self._clock, self._on_update)
         return run
 
     @property
     def running(self) -> list[Run]:
-        """The runs that are not over."""
+        """Runs that have not ended."""
         runs = [call.run for call in self._calls.values() if call.run is not None]
         return [run for run in runs if not run.is_over]
 
     def advance(self, run: Run) -> bool:
-        """Take over what ``run`` has told; whether it is over by that."""
+        """Process the updates of ``run``; return True if it has ended now."""
         over = run.advance()
         for call in self._calls.values():
             if call.run is run:
@@ -93,7 +96,7 @@ class Desk:
         return over
 
     def go_to(self, target: Target) -> None:
-        """The account has another token, or another one has taken its place."""
+        """Use another server, account or token. Runs of another account are stopped."""
         if (target.url, target.token) == (self.target.url, self.target.token):
             return
         if target.token is None or account_of(target) != account_of(self.target):
@@ -103,7 +106,7 @@ class Desk:
         before.close()
 
     def close(self) -> None:
-        """Stop what runs, and forget everything."""
+        """Stop all runs and remove all forms."""
         self._leave()
         self.gateway.close()
 

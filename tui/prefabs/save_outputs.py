@@ -1,7 +1,8 @@
-"""What a run has made, onto this machine: saved whole, or its beginning to look at."""
+"""Saving and previewing of a run's output files."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from beray.transfers import file_modes
 from beray.transfers.local_files import current_umask, mode_to_keep
 from beray.transfers.transfer import Transfer
 from tui.prefabs.messages import OutputArrived
-from tui.prefabs.outcome import OutputFile
+from tui.prefabs.outcome import RunFile
 from tui.prefabs.report import pretty
 from tui.prefabs.run import Run
 from tui.prefabs.run_pane import RESULT
@@ -27,16 +28,25 @@ if TYPE_CHECKING:
 def save(
     gateway: GatewayClient,
     run: Run,
-    file: OutputFile,
+    file: RunFile,
     target: Path,
     overwrite: bool,
     transfer: Transfer,
 ) -> Path:
-    """Save one file; blocks. Under its final name it is whole, or not there.
+    """Save one file. Blocks. ``target`` exists completely or not at all.
+
+    Args:
+        gateway: Client of the gateway.
+        run: Run that created the file.
+        file: Output file, or ``RESULT`` for the return value.
+        target: Local path.
+        overwrite: Whether an existing file may be replaced.
+        transfer: Reports progress and cancels the download.
 
     Raises:
-        FileExistsError: ``target`` is there, and is not to be overwritten.
-        BeRayException, OSError: as the download does.
+        FileExistsError: ``target`` exists and ``overwrite`` is False.
+        BeRayException: The download failed or was cancelled.
+        OSError: ``target`` cannot be written.
     """
     if file is not RESULT:
         gateway.download_file(file.url, target, overwrite=overwrite, transfer=transfer)
@@ -49,22 +59,21 @@ def save(
 def save_all(
     gateway: GatewayClient,
     run: Run,
-    files: Sequence[OutputFile],
+    files: Sequence[RunFile],
     folder: Path,
     overwrite: bool,
     transfer: Transfer,
 ) -> Path:
-    """Save all of ``files`` in ``folder``, which is made; blocks.
+    """Save ``files`` in ``folder``, which is created. Blocks.
 
     Raises:
-        FileExistsError: one of them is there, and is not to be overwritten; then none is
-            saved.
+        FileExistsError: A target exists and ``overwrite`` is False; nothing has been saved.
     """
     targets = dict(zip(names(files), files, strict=True))
     if not overwrite:
         there = next((name for name in targets if os.path.lexists(folder / name)), None)
         if there is not None:
-            raise FileExistsError(17, "it exists", str(folder / there))
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder / there))
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, file) in enumerate(targets.items()):
         transfer.advance(number, len(targets))
@@ -75,8 +84,8 @@ def save_all(
     return folder
 
 
-def names(files: Sequence[OutputFile]) -> list[str]:
-    """A name for each file that no other has, whatever they are called on the server."""
+def names(files: Sequence[RunFile]) -> list[str]:
+    """Return a local name for each file, unique regardless of upper and lower case."""
     taken: set[str] = set()
     given = []
     for file in files:
@@ -91,22 +100,22 @@ def names(files: Sequence[OutputFile]) -> list[str]:
     return given
 
 
-def beginning(gateway: GatewayClient, run: Run, file: OutputFile) -> OutputArrived:
-    """The first bytes of ``file``; blocks. What is larger than a preview is not fetched whole."""
+def beginning(gateway: GatewayClient, run: Run, file: RunFile) -> OutputArrived:
+    """Return the first bytes of ``file``. Blocks. A download stops at the size of a preview."""
     if file is RESULT:
         content = pretty(run.outcome.result).encode("utf-8", "surrogatepass")
         return OutputArrived(content[:PREVIEW_BYTES], len(content) <= PREVIEW_BYTES)
     with tempfile.TemporaryDirectory(prefix="beray-") as folder:
         target = Path(folder, "file")
         try:
-            gateway.download_file(file.url, target, transfer=_UpTo(PREVIEW_BYTES))
+            gateway.download_file(file.url, target, transfer=_SizeLimit(PREVIEW_BYTES))
         except TransferCancelled:
             return OutputArrived(b"", False)
         return OutputArrived(target.read_bytes(), True)
 
 
-class _UpTo(Transfer):
-    """Cancels itself where there are more bytes than these."""
+class _SizeLimit(Transfer):
+    """Transfer that cancels itself when the file has more than ``most`` bytes."""
 
     def __init__(self, most: int) -> None:
         super().__init__(self._look)
@@ -128,6 +137,6 @@ def _write(target: Path, content: bytes, *, overwrite: bool) -> None:
         if overwrite:
             os.replace(name, target)
         else:
-            os.link(name, target)  # raises where it is there
+            os.link(name, target)  # raises FileExistsError
     finally:
         Path(name).unlink(missing_ok=True)

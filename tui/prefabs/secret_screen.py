@@ -1,4 +1,4 @@
-"""A secret that a prefab needs: given to the server, and shown nowhere."""
+"""Dialog for a secret that a prefab requires."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tui.widgets.field import Field
 
 
 class SecretScreen(ModalScreen[str | None]):
-    """Gives the secret, or ``None``.
+    """Dialog that returns the secret, or None if the user cancelled.
 
     Args:
-        prefab_id: what needs it.
-        name: of the secret.
-        instructions: how to come by it, in the words of the prefab.
-        refusal: why it was not taken the last time.
+        prefab_id: Prefab that requires the secret.
+        name: Name of the secret.
+        instructions: Text of the prefab on how to obtain the secret.
+        refusal: Reason why the last value was rejected, or "".
     """
 
     AUTO_FOCUS = "#secret Input"
@@ -38,15 +38,15 @@ class SecretScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Secret"
-            dialog.border_subtitle = "enter keeps it and runs · esc cancels"
-            subject = f"{self._secret_name}, for {self._prefab_id}"
+            dialog.border_subtitle = "enter saves and runs · esc cancels"
+            subject = f"{self._secret_name} for {self._prefab_id}"
             yield Static(sanitize.line(subject, 200), classes="subject", markup=False)
-            hint = "The server keeps it for your runs of this prefab; nobody is told it again."
+            hint = "The server stores it for your runs of this prefab. It cannot be read back."
             words = f"{self._instructions}\n{hint}" if self._instructions else hint
             yield Static(sanitize.block(words, 1000), classes="hint", markup=False)
             yield Field("Value", id="secret", secret=True)
             with Horizontal(classes="buttons"):
-                yield Button("Keep and run", variant="primary", id="keep")
+                yield Button("Save and run", variant="primary", id="keep")
                 yield Button("Cancel", id="cancel")
 
     def on_mount(self) -> None:
@@ -60,7 +60,7 @@ class SecretScreen(ModalScreen[str | None]):
         if field.value:
             self.dismiss(field.value)
         else:
-            field.refuse("What is it?")
+            field.refuse("Enter the secret.")
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:

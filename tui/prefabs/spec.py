@@ -1,4 +1,4 @@
-"""A prefab as its spec says, in types. What is odd in it is left out, for it is from outside.
+"""Typed description of a prefab, parsed from its spec. Invalid parts are omitted.
 
 Source: docs/wire.md, ``GET /v1/prefabs/{id}/{version}/spec``.
 """
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 DEPLOYED: Final = "deployed"
-_MOST_LISTED: Final = 200
+_MAX_LISTED: Final = 200
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A prefab of the list: what is known before its spec is read."""
+class PrefabSummary:
+    """Entry of the prefab list."""
 
     id: str
     version: str
@@ -28,15 +28,20 @@ class Summary:
 
     @property
     def title(self) -> str:
+        """Name, or the id if there is no name."""
         return self.name or self.id
 
 
 @dataclass(frozen=True)
-class FileKey:
-    """A place for files, going in or coming out.
+class FileInput:
+    """Named set of input or output files.
 
     Attributes:
-        types: the endings that a file may have, in small letters with their dot; empty for any.
+        key: Name of the input or output.
+        description: Text for the user.
+        required: Whether at least one file is needed.
+        many: Whether several files are allowed.
+        types: Allowed file extensions in lower case with their dot; empty for any.
     """
 
     key: str
@@ -46,25 +51,27 @@ class FileKey:
     types: tuple[str, ...] = ()
 
     def takes(self, name: str) -> bool:
-        """Whether a file of this name may go in."""
+        """Return True if the type of a file of this name is allowed."""
         return not self.types or name.casefold().endswith(self.types)
 
 
 @dataclass(frozen=True)
-class Secret:
+class RequiredSecret:
+    """Secret that a function requires."""
+
     name: str
     instructions: str = ""
 
 
 @dataclass(frozen=True)
-class Function:
-    """A function of a prefab.
+class PrefabFunction:
+    """Function of a prefab.
 
     Attributes:
-        parameters: the JSON Schema of its parameters, as it came.
-        returns: that of what it returns, ``None`` where it says nothing.
-        seconds: how long it may take; ``None`` where that is not said.
-        memory_bytes: how much memory it may take, likewise.
+        parameters: JSON Schema of the parameters, unchecked.
+        returns: JSON Schema of the return value, or None.
+        seconds: Time limit, or None if unknown.
+        memory_bytes: Memory limit, or None if unknown.
     """
 
     name: str
@@ -72,9 +79,9 @@ class Function:
     streaming: bool = False
     parameters: Any = None
     returns: Any = None
-    inputs: tuple[FileKey, ...] = ()
-    outputs: tuple[FileKey, ...] = ()
-    secrets: tuple[Secret, ...] = ()
+    inputs: tuple[FileInput, ...] = ()
+    outputs: tuple[FileInput, ...] = ()
+    secrets: tuple[RequiredSecret, ...] = ()
     seconds: float | None = None
     memory_bytes: int | None = None
     network: bool = False
@@ -82,8 +89,8 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A version of a prefab; ``versions`` are all that there are, the newest first."""
+class PrefabSpec:
+    """Version of a prefab; ``versions`` lists all versions, newest first."""
 
     id: str
     version: str
@@ -91,18 +98,20 @@ class Spec:
     description: str = ""
     status: str = DEPLOYED
     versions: tuple[str, ...] = ()
-    functions: tuple[Function, ...] = ()
+    functions: tuple[PrefabFunction, ...] = ()
 
     @property
     def title(self) -> str:
+        """Name, or the id if there is no name."""
         return self.name or self.id
 
-    def function(self, name: str) -> Function | None:
+    def function(self, name: str) -> PrefabFunction | None:
+        """Return a function, or None if there is none of that name."""
         return next((one for one in self.functions if one.name == name), None)
 
 
-def summary(info: object) -> Summary | None:
-    """What the list says of one prefab, by the attributes of ``info``, a ``PrefabInfo``."""
+def summary(info: object) -> PrefabSummary | None:
+    """Return the list entry for ``info``, a ``PrefabInfo``; None if it has no id."""
     told = {
         name: getattr(info, name, None)
         for name in ("prefab_id", "version", "name", "description", "status", "functions")
@@ -110,7 +119,7 @@ def summary(info: object) -> Summary | None:
     prefab_id = _text(told["prefab_id"])
     if not prefab_id:
         return None
-    return Summary(
+    return PrefabSummary(
         prefab_id,
         _text(told["version"]),
         _text(told["name"]),
@@ -122,11 +131,11 @@ def summary(info: object) -> Summary | None:
     )
 
 
-def spec(told: Mapping[str, Any], asked: Summary) -> Spec:
-    """A spec as the server told it; what it is of, and was not told, is known from ``asked``."""
+def spec(told: Mapping[str, Any], asked: PrefabSummary) -> PrefabSpec:
+    """Parse a spec; missing id, version and name are taken from the list entry ``asked``."""
     functions = told.get("functions")
     listed = functions if isinstance(functions, list) else []
-    return Spec(
+    return PrefabSpec(
         _text(told.get("id")) or asked.id,
         _text(told.get("version")) or asked.version,
         _text(told.get("name")) or asked.name,
@@ -137,17 +146,17 @@ def spec(told: Mapping[str, Any], asked: Summary) -> Spec:
     )
 
 
-def _functions(listed: Sequence[Any]) -> Iterator[Function]:
-    for one in listed[:_MOST_LISTED]:
+def _functions(listed: Sequence[Any]) -> Iterator[PrefabFunction]:
+    for one in listed[:_MAX_LISTED]:
         if isinstance(one, Mapping) and _text(one.get("name")):
             yield _function(one)
 
 
-def _function(told: Mapping[str, Any]) -> Function:
+def _function(told: Mapping[str, Any]) -> PrefabFunction:
     files = told.get("files")
     keys = files if isinstance(files, Mapping) else {}
     memory = _number(told.get("memory_bytes"))
-    return Function(
+    return PrefabFunction(
         _text(told.get("name")),
         _text(told.get("description")),
         told.get("streaming") is True,
@@ -163,10 +172,10 @@ def _function(told: Mapping[str, Any]) -> Function:
     )
 
 
-def _file_keys(told: object) -> Iterator[FileKey]:
-    for key, own in list(told.items())[:_MOST_LISTED] if isinstance(told, Mapping) else ():
+def _file_keys(told: object) -> Iterator[FileInput]:
+    for key, own in list(told.items())[:_MAX_LISTED] if isinstance(told, Mapping) else ():
         if isinstance(key, str) and isinstance(own, Mapping):
-            yield FileKey(
+            yield FileInput(
                 key,
                 _text(own.get("description")),
                 own.get("required") is True,
@@ -175,10 +184,10 @@ def _file_keys(told: object) -> Iterator[FileKey]:
             )
 
 
-def _secrets(told: object) -> Iterator[Secret]:
-    for one in told[:_MOST_LISTED] if isinstance(told, list) else ():
+def _secrets(told: object) -> Iterator[RequiredSecret]:
+    for one in told[:_MAX_LISTED] if isinstance(told, list) else ():
         if isinstance(one, Mapping) and _text(one.get("name")):
-            yield Secret(_text(one.get("name")), _text(one.get("instructions")))
+            yield RequiredSecret(_text(one.get("name")), _text(one.get("instructions")))
 
 
 def _text(value: object) -> str:
@@ -188,7 +197,7 @@ def _text(value: object) -> str:
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         return ()
-    return tuple(one for one in value[:_MOST_LISTED] if isinstance(one, str) and one)
+    return tuple(one for one in value[:_MAX_LISTED] if isinstance(one, str) and one)
 
 
 def _number(value: object) -> float | int | None:

@@ -1,4 +1,4 @@
-"""What a run has streamed, as far as it is kept: its last lines."""
+"""Streamed output of a run, limited to its last lines."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Final
 
 from tui.events.text_stream import TextStream
 
-MOST_LINES: Final = 2000
-MOST_CHARACTERS: Final = 400_000
-LONGEST_LINE: Final = 2000
-"""A longer line is broken here, so that no line costs more than this to lay out."""
+MAX_LINES: Final = 2000
+MAX_CHARACTERS: Final = 400_000
+MAX_LINE_CHARACTERS: Final = 2000
+"""Longer lines are broken at this length, which limits the layout cost of a line."""
 
 
 class Transcript:
-    """Lines of safe text; the first ones are dropped where there are too many.
+    """Printable lines of streamed output; the first ones are dropped if there are too many.
 
     Attributes:
-        lines: what is kept; the last one may go on.
-        dropped: how many lines there were before these.
-        changes: how often it has changed.
+        lines: Last lines of the output; the last one may be incomplete.
+        dropped: Number of lines that were dropped before these.
+        changes: Counter that increases with every change.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Transcript:
         self._stream = TextStream()
 
     def add(self, content: Any) -> None:
-        """Add what was streamed: text goes on where the last one ended, a value has its line."""
+        """Add streamed content: a string continues the last line, a value gets its own line."""
         if isinstance(content, str):
             self._write(self._stream.feed(content))
         else:
@@ -40,7 +40,7 @@ class Transcript:
             self._write(TextStream().feed(json.dumps(content, ensure_ascii=False)) + "\n")
 
     def end(self) -> None:
-        """Nothing comes any more: what was kept back is shown."""
+        """Add buffered characters at the end of the stream."""
         self._write(self._stream.flush())
 
     def _end_line(self) -> None:
@@ -68,21 +68,21 @@ class Transcript:
         self._begin(text)
 
     def _begin(self, line: str) -> None:
-        """Add a line that may go on, in pieces where it is long."""
-        for at in range(0, len(line) or 1, LONGEST_LINE):
-            piece = line[at : at + LONGEST_LINE].expandtabs(8)
+        """Add a line that may be continued; long lines are split."""
+        for at in range(0, len(line) or 1, MAX_LINE_CHARACTERS):
+            piece = line[at : at + MAX_LINE_CHARACTERS].expandtabs(8)
             self.lines.append(piece)
             self._characters += len(piece)
-            if len(self.lines) > MOST_LINES * 2:
+            if len(self.lines) > MAX_LINES * 2:
                 self._drop()
         self._open = True
 
     def _take_back(self) -> None:
-        """Behind a last newline there is no line yet."""
+        """Remove the empty line after a final newline."""
         self.lines.pop()
         self._open = False
 
     def _drop(self) -> None:
-        while len(self.lines) > MOST_LINES or self._characters > MOST_CHARACTERS:
+        while len(self.lines) > MAX_LINES or self._characters > MAX_CHARACTERS:
             self._characters -= len(self.lines.popleft())
             self.dropped += 1

@@ -1,4 +1,4 @@
-"""Chats on the main screen: how one is opened, and what is said in it."""
+"""Chats on the main screen: opening them and sending messages."""
 
 from __future__ import annotations
 
@@ -12,36 +12,41 @@ from beray.sanitize import one_line
 from beray.schema import Task
 from tui import messages, sanitize, status
 from tui.io import background
-from tui.screens.notifications import Noticing
+from tui.screens.notifications import TaskNotifications
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
     from beray.transfers.transfer import Transfer
     from tui.chat.message_box import MessageBox
-    from tui.chat.messages import ChatMessageFailed, ChatMessageSent, ChatOpened, ChatOpenFailed
+    from tui.chat.messages import (
+        ChatMessageFailed,
+        ChatMessageSent,
+        ChatOpened,
+        ChatOpenFailed,
+    )
     from tui.composer.sending import SubmitResult
 
 
-class Chatting(Noticing):
-    """The part of the main screen for tasks that are chats."""
+class ChatActions(TaskNotifications):
+    """Part of the main screen for chats."""
 
     def __init__(self, client: BeRayClient, clock: Callable[[], datetime]) -> None:
         super().__init__(client, clock)
         self._box: MessageBox | None = None
-        """Once a chat has been looked at."""
+        """Created when a chat is first selected."""
         self._making = asyncio.Lock()
         self._sending: set[int] = set()
-        """The chats to which a message is under way."""
+        """Chats to which a message is currently sent."""
         self._asked: dict[int, int] = {}
-        """Of chats, the last event before what was said last: the answer comes behind it."""
+        """By chat, the ``seq`` before the last sent message: the answer follows it."""
 
     @property
-    def watched_chat(self) -> Task | None:
-        """The selected task, where it is a chat."""
-        task = self.board.watched_task
+    def selected_chat(self) -> Task | None:
+        """The selected task if it is a chat."""
+        task = self.task_state.selected_task
         return task if task is not None and status.is_chat(task) else None
 
-    # The place to say something
+    # Message box
 
     def show_watched(self) -> None:
         super().show_watched()
@@ -52,53 +57,53 @@ class Chatting(Noticing):
         self._show_box()
 
     def _show_box(self) -> None:
-        chat = self.watched_chat
+        chat = self.selected_chat
         if self._box is None:
             if chat is not None:
                 self.call_later(self._furnish_box)
             return
         if chat is not None:
-            answering = not status.at_rest(chat)
+            answering = not status.is_idle(chat)
             answering |= chat.get("last_seq", 0) <= self._asked.get(chat["id"], -1)
             sending = chat["id"] in self._sending
             self._box.show(chat, answering=answering, sending=sending)
         self._box.display = chat is not None and self._shown == "events"
 
     async def _furnish_box(self) -> None:
-        """Have the box be there, with the chat that is selected."""
+        """Create the message box if a chat is selected."""
         async with self._making:
-            if self._box is None and self.watched_chat is not None:
-                from tui.chat.message_box import MessageBox  # which may never be shown
+            if self._box is None and self.selected_chat is not None:
+                from tui.chat.message_box import MessageBox  # may never be needed
 
-                memory = self.dashboard.memory
-                box = MessageBox(self._said_before, memory, self.account, id="message")
+                user_state = self.dashboard.user_state
+                box = MessageBox(self._said_before, user_state, self.account, id="message")
                 box.display = False
                 await self.panes.of_task.mount(box)
-                if box.children:  # not so where the app is being left
+                if box.children:  # otherwise the app is closing
                     self._box = box
                     self._show_box()
 
     def _said_before(self) -> list[str]:
-        """What the user has said in the selected chat, as far as it is at hand."""
-        watched = self.board.watched
+        """Return the user's messages in the selected chat, as far as they are loaded."""
+        watched = self.task_state.selected
         events = watched.record.window.events if watched is not None else ()
         texts = [event.get("text") for _, event in events if event.get("type") == "USER_MESSAGE"]
         return [text for text in texts if isinstance(text, str)]
 
     async def action_message(self) -> None:
-        """Put the cursor to where something is said."""
-        if self.watched_chat is not None:
+        """Focus the message box."""
+        if self.selected_chat is not None:
             await self._furnish_box()
             self._turn_to("events")
             if self._box is not None:
                 self._box.focus_text()
 
-    # A chat
+    # Opening a chat
 
     def action_new_chat(self) -> None:
         from tui.chat.send_message import unused_chat_name
 
-        self._ask_for_chat(unused_chat_name(self.board.tasks.values()))
+        self._ask_for_chat(unused_chat_name(self.task_state.tasks.values()))
 
     def _ask_for_chat(self, suggested: str, refusal: str = "") -> None:
         from tui.chat.name_screen import ChatNameScreen
@@ -125,10 +130,10 @@ class Chatting(Noticing):
 
     def on_chat_open_failed(self, message: ChatOpenFailed) -> None:
         if not self.session_ended(message.error):
-            self._ask_for_chat(message.name, sanitize.words(message.error))
+            self._ask_for_chat(message.name, sanitize.error_text(message.error))
 
     async def put_and_select(self, task: Task) -> None:
-        """Show ``task``, which is new or known, and what happens in it."""
+        """Add ``task`` to the list, select it and show its events."""
         raise NotImplementedError
 
     def on_task_deleted(self, message: messages.TaskDeleted) -> None:
@@ -136,10 +141,10 @@ class Chatting(Noticing):
         if self._box is not None:
             self._box.discard_draft(message.task_id)
 
-    # What is said
+    # Sending a message
 
     def on_message_box_message_submitted(self, message: MessageBox.MessageSubmitted) -> None:
-        task, draft = self.board.get(message.task_id), message.draft
+        task, draft = self.task_state.get(message.task_id), message.draft
         name = task.get("chat") if task is not None else None
         if name is None or message.task_id in self._sending:
             return
@@ -178,18 +183,20 @@ class Chatting(Noticing):
             self._box.message_sent(task_id, message.draft)
         if message.sent.note:
             self.notify(one_line(message.sent.note), severity="warning", markup=False)
-        chat = self.watched_chat
+        chat = self.selected_chat
         if chat is not None and chat["id"] == task_id:
-            self.panes.events.action_end()  # what was said, and the answer, are to be seen
+            self.panes.events.action_end()  # show the message and its answer
         self._show_box()
 
     def on_chat_message_failed(self, message: ChatMessageFailed) -> None:
         self._sending.discard(message.task_id)
         self._show_box()
-        error, chat = message.error, self.watched_chat
+        error, chat = message.error, self.selected_chat
         if isinstance(error, TransferCancelled) or self.session_ended(error):
             return
         if self._box is not None and chat is not None and chat["id"] == message.task_id:
-            self._box.show_problem(sanitize.words(error))
+            self._box.show_problem(sanitize.error_text(error))
         else:
-            self.on_failed(messages.Failed(f"say something in #{message.task_id}", error))
+            self.on_operation_failed(
+                messages.OperationFailed(f"send the message to #{message.task_id}", error)
+            )

@@ -1,4 +1,4 @@
-"""What the palette offers on the main screen: every action, by name."""
+"""Commands that the palette offers on the main screen."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
 
 
 def commands(screen: MainScreen) -> Iterator[SystemCommand]:
-    """The actions that there are now: without a task, what makes one."""
-    yield SystemCommand("New task", "Give a goal", screen.action_new_task)
-    yield SystemCommand("New chat", "Talk with the agent, or go on", screen.action_new_chat)
-    yield SystemCommand("Prefabs", "Functions to call, with files", screen.dashboard.action_prefabs)
-    if screen.board.watched_task is not None:
+    """Yield the commands that are available now."""
+    yield SystemCommand("New task", "Enter a goal", screen.action_new_task)
+    yield SystemCommand("New chat", "Talk with the agent", screen.action_new_chat)
+    yield SystemCommand("Prefabs", "Run functions with files", screen.dashboard.action_prefabs)
+    if screen.task_state.selected_task is not None:
         yield from _of_task(screen)
         yield from _of_log(screen)
     yield SystemCommand("Filter tasks", "By goal, state or id", screen.filter_tasks)
-    yield SystemCommand("Help", "The keys", screen.action_help)
+    yield SystemCommand("Help", "Keys and symbols", screen.action_help)
 
 
 def _of_task(screen: MainScreen) -> Iterator[SystemCommand]:
-    if screen.watched_chat is not None:
-        yield SystemCommand("Message", "Say something in the chat", screen.action_message)
-        yield SystemCommand("Stop answer", "Stop what is being said", screen.action_stop_task)
-        yield SystemCommand("Delete chat", "With all that was said", screen.action_delete_task)
+    if screen.selected_chat is not None:
+        yield SystemCommand("Message", "Write to the selected chat", screen.action_message)
+        yield SystemCommand("Stop answer", "Stop the current answer", screen.action_stop_task)
+        yield SystemCommand("Delete chat", "With its messages and files", screen.action_delete_task)
     else:
         yield SystemCommand("Stop task", "Stop the selected task", screen.action_stop_task)
         yield SystemCommand("Run again", "The same goal as a new task", screen.action_run_again)
         yield SystemCommand("Delete task", "With its events and files", screen.action_delete_task)
-    yield SystemCommand("Events", "What the task does", lambda: screen.action_show("events"))
-    yield SystemCommand("Files", "What the task made", lambda: screen.action_show("files"))
+    yield SystemCommand("Events", "Show the task's log", lambda: screen.action_show("events"))
+    yield SystemCommand("Files", "Show the task's files", lambda: screen.action_show("files"))
     yield SystemCommand("Download ZIP", "All files of the task", screen.action_download_zip)
     if screen.selected_file is not None:
-        yield SystemCommand("Download file", "The selected one", screen.action_download)
+        yield SystemCommand("Download file", "The selected file", screen.action_download)
 
 
 def _of_log(screen: MainScreen) -> Iterator[SystemCommand]:
@@ -48,6 +48,6 @@ def _of_log(screen: MainScreen) -> Iterator[SystemCommand]:
     yield SystemCommand("Previous error", "In the log", log.action_previous_error)
     yield SystemCommand("Next file change", "In the log", log.action_next_file)
     yield SystemCommand("Previous file change", "In the log", log.action_previous_file)
-    yield SystemCommand("Beginning of the log", "Its first event", log.action_home)
-    yield SystemCommand("End of the log", "And follow what comes", log.action_end)
-    yield SystemCommand("Replay", "A finished task, as it went", log.action_replay)
+    yield SystemCommand("Beginning of the log", "Go to the first event", log.action_home)
+    yield SystemCommand("End of the log", "And follow new events", log.action_end)
+    yield SystemCommand("Replay", "Play back a finished task", log.action_replay)

@@ -1,4 +1,4 @@
-"""A question before something that cannot be undone."""
+"""Confirmation dialog for actions that cannot be undone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from textual.widgets import Button, Static
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """Gives whether the user said yes. ``subject`` and ``question`` are safe to show already."""
+    """Dialog that returns True if the user confirms.
+
+    Args:
+        title: Title of the dialog.
+        subject: Object of the action, already sanitized.
+        question: Consequences of the action.
+        yes: Label of the confirming button.
+    """
 
     AUTO_FOCUS = "#no"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,4 +1,4 @@
-"""The keys that work where the user is, from the bindings themselves, and the glyphs."""
+"""Help screen: the active key bindings and the meaning of the status symbols."""
 
 from __future__ import annotations
 
@@ -21,27 +21,29 @@ from tui import status
 _KEY_CELLS: Final = 14
 
 
-class Key(NamedTuple):
-    """What can be pressed, what that does, and whether it does it now."""
+class HelpKey(NamedTuple):
+    """Keys of one action, its description, and whether it is available now."""
 
     keys: str
     words: str
     enabled: bool
 
 
-class Section(NamedTuple):
+class HelpSection(NamedTuple):
+    """Keys of one part of the screen."""
+
     title: str
-    keys: list[Key]
+    keys: list[HelpKey]
 
 
-def sections(screen: Screen[object]) -> list[Section]:
-    """The keys that are active on ``screen``: those of the focused part first.
+def sections(screen: Screen[object]) -> list[HelpSection]:
+    """Return the active keys of ``screen``, those of the focused widget first.
 
-    Keys that do the same are one entry.
+    Keys with the same action are combined to one entry.
     """
     app = screen.app
-    found: dict[DOMNode, dict[str, Key]] = {}
-    # What the footer shows comes before what everybody knows.
+    found: dict[DOMNode, dict[str, HelpKey]] = {}
+    # Keys of the footer come before generally known ones.
     bindings = sorted(screen.active_bindings.values(), key=lambda active: not active.binding.show)
     for node, binding, enabled, tooltip in bindings:
         words = tooltip or binding.description
@@ -52,19 +54,19 @@ def sections(screen: Screen[object]) -> list[Section]:
         before = keys.get(binding.action)
         if before is not None:
             shown = f"{before.keys} {shown}" if shown not in before.keys.split() else before.keys
-        keys[binding.action] = Key(shown, words, enabled)
+        keys[binding.action] = HelpKey(shown, words, enabled)
     order = sorted(found, key=lambda node: (isinstance(node, App), isinstance(node, Screen)))
-    return [Section(_title(node), list(found[node].values())) for node in order]
+    return [HelpSection(_title(node), list(found[node].values())) for node in order]
 
 
 def _is_idle(node: DOMNode, action: str) -> bool:
-    """Whether it would scroll sideways where there is nothing at the side."""
+    """Return True for horizontal scrolling of a widget that cannot scroll horizontally."""
     sideways = action in ("scroll_left", "scroll_right", "page_left", "page_right")
     return sideways and isinstance(node, Widget) and not node.allow_horizontal_scroll
 
 
 def commands(screen: Screen[object]) -> Iterator[SystemCommand]:
-    """What is bound to a key on ``screen`` and can be done now, for the palette."""
+    """Yield the available key bindings of ``screen`` as commands of the palette."""
     app = screen.app
     offered: set[tuple[DOMNode, str]] = set()
     for node, binding, enabled, tooltip in screen.active_bindings.values():
@@ -84,7 +86,7 @@ def _doing(app: App[object], action: str, node: DOMNode) -> Callable[[], Awaitab
 
 
 def _title(node: DOMNode) -> str:
-    """What a part is called: by its class, never by a text that is shown in it."""
+    """Return the name of a part, derived from its class and never from displayed text."""
     if node.BINDING_GROUP_TITLE:
         return node.BINDING_GROUP_TITLE
     if isinstance(node, App):
@@ -95,20 +97,20 @@ def _title(node: DOMNode) -> str:
     return words.capitalize()
 
 
-def legend() -> Iterable[status.Look]:
-    """Every status that a task can have, as it is shown."""
+def legend() -> Iterable[status.StatusDisplay]:
+    """Yield the display of every status that a task can have."""
     for name in get_args(TaskStatus):
-        yield status.look_of(name)
+        yield status.status_display(name)
         if name == "QUEUED":
-            yield status.look(Task(id=0, goal="", status=name, held=True))
+            yield status.task_display(Task(id=0, goal="", status=name, held=True))
         if name == "RUNNING":
-            yield status.look(Task(id=0, goal="", status=name), stopping=True)
+            yield status.task_display(Task(id=0, goal="", status=name), stopping=True)
         if name == "INPUT_REQUIRED":
-            yield status.look(Task(id=0, goal="", status=name, chat=""))
+            yield status.task_display(Task(id=0, goal="", status=name, chat=""))
 
 
 class HelpScreen(ModalScreen[None]):
-    """Help for the screen that it is opened over."""
+    """Help for the screen below it."""
 
     AUTO_FOCUS = "#help"
     CSS_PATH = "help.tcss"
@@ -125,16 +127,16 @@ class HelpScreen(ModalScreen[None]):
                 for section in sections(below):
                     yield Static(Content(section.title), classes="section", markup=False)
                     yield Static(_rows(section.keys), markup=False)
-                yield Static("What the glyphs mean", classes="section", markup=False)
+                yield Static("Status symbols", classes="section", markup=False)
                 for look in legend():
                     words = f"{look.glyph:>{_KEY_CELLS}}  {look.word}"
                     yield Static(words, classes=look.style, markup=False)
 
 
-def _rows(keys: Iterable[Key]) -> Content:
+def _rows(keys: Iterable[HelpKey]) -> Content:
     lines = []
     for key in keys:
-        # Several keys for one thing stand first, whatever room that takes.
+        # The keys come first, even if they are wider than the column.
         name = f"{key.keys:>{_KEY_CELLS}}"
         style = "bold $text-primary" if key.enabled else "dim"
         words = key.words if key.enabled else f"{key.words} (not now)"

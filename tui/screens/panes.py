@@ -1,4 +1,4 @@
-"""What the main screen shows once it knows the tasks: the inbox, and the selected task."""
+"""Panes of the main screen: the task list and the selected task."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tui.widgets.task_head import TaskHead
 
 _WELCOME = Content.from_markup(
     "[b]No tasks yet[/b]\n\n"
-    "A task is a goal in plain words; it is worked on in a folder of its own, and what "
-    "happens is shown here as it comes.\n\n"
-    "[$text-primary b]n[/]  makes one.   "
-    "[$text-primary b]![/] before the goal makes it a shell command:\n\n"
+    "A task is a goal in plain language. The agent works on it in a folder of its own, "
+    "and its events are shown here as they happen.\n\n"
+    "Press [$text-primary b]n[/] to create a task. "
+    "A goal that starts with [$text-primary b]![/] is a shell command:\n\n"
     "[$text-muted]!echo hello > hello.txt; ls -l[/]"
 )
 
 
 class Panes(Container):
-    """The two panes, side by side or one below the other."""
+    """The two panes, next to each other or stacked."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -34,7 +34,7 @@ class Panes(Container):
 
     @property
     def complete(self) -> bool:
-        """Whether all is there; not so where the app is left while they are mounted."""
+        """True if all panes are mounted; False if the app closed meanwhile."""
         return self.is_attached and all(
             pane.children for pane in (self.inbox, self.head, self.events)
         )
@@ -45,7 +45,7 @@ class Panes(Container):
 
 
 class Welcome(Container):
-    """What there is to say where there are no tasks."""
+    """Explanation that is shown while there are no tasks."""
 
     def compose(self) -> ComposeResult:
         yield Static(_WELCOME)

@@ -1,4 +1,4 @@
-"""Which server, as whom: the own one and those that are saved; choose, add, sign out."""
+"""Dialogs for choosing, adding and signing out of servers."""
 
 from __future__ import annotations
 
@@ -23,34 +23,36 @@ from tui.io import background
 from tui.widgets.field import Field
 
 _CELLS: Final = 54
-"""What a row has room for, so that each takes two lines."""
+"""Width of a row, so that each row takes two lines."""
 
 
-class Switched(Message):
-    """The user has chosen ``target``, and is signed in there."""
-
-    def __init__(self, target: Target) -> None:
-        super().__init__()
-        self.target = target
-
-
-class SignInWanted(Message):
-    """The user has chosen ``target``, and is not signed in there."""
+class ServerSelected(Message):
+    """The user selected ``target`` and is signed in there."""
 
     def __init__(self, target: Target) -> None:
         super().__init__()
         self.target = target
 
 
-class SignOutWanted(Message):
+class SignInRequested(Message):
+    """The user selected ``target`` and has to sign in there."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.target = target
+
+
+class SignOutRequested(Message):
+    """The user wants to sign out of the profile ``name``."""
+
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
 
 @dataclass(frozen=True)
-class Row:
-    """A server to choose; ``url`` is "" for the own one, which starts where it is free."""
+class ServerRow:
+    """Server in the list; ``url`` is "" for the local server, whose port is not fixed."""
 
     name: str
     url: str = ""
@@ -60,26 +62,27 @@ class Row:
 
     @property
     def local(self) -> bool:
+        """True for the local server."""
         return self.name == LOCAL
 
 
-def rows(profiles: Profiles, current: Target) -> list[Row]:
-    """The own server, the saved profiles, and the current server where it is not saved."""
-    found = [Row(LOCAL, current=current.embedded)]
+def rows(profiles: Profiles, current: Target) -> list[ServerRow]:
+    """Return the local server, the saved profiles, and the current server if it is not saved."""
+    found = [ServerRow(LOCAL, current=current.embedded)]
     for name in profiles.names():
         saved, here = profiles.get(name), name == current.profile and not current.embedded
         if saved is not None:
             signed_in = saved.token is not None or (here and current.token is not None)
-            found.append(Row(name, saved.url, saved.email or "", signed_in, here))
+            found.append(ServerRow(name, saved.url, saved.email or "", signed_in, here))
     if not any(row.current for row in found):
         signed_in = current.token is not None
-        found.append(Row(current.profile, current.url, current.email or "", signed_in, True))
+        found.append(ServerRow(current.profile, current.url, current.email or "", signed_in, True))
     return found
 
 
-def prompt(row: Row) -> Content:
-    """Two lines: the name and how it stands, the address and the account."""
-    state = "own server" if row.local else "signed in" if row.signed_in else "signed out"
+def prompt(row: ServerRow) -> Content:
+    """Return two lines: name and state, address and account."""
+    state = "local server" if row.local else "signed in" if row.signed_in else "signed out"
     if row.current:
         state = f"current · {state}"
     where = " · ".join(filter(None, (row.url, row.email)))
@@ -96,10 +99,12 @@ def prompt(row: Row) -> Content:
 
 
 class ProfilesScreen(ModalScreen[None]):
-    """Tells the app what was chosen: ``Switched``, ``SignInWanted`` or ``SignOutWanted``.
+    """Dialog that posts ``ServerSelected``, ``SignInRequested`` or ``SignOutRequested``.
 
     Args:
-        ensure: starts or joins the user's own server; blocks.
+        profiles: Saved profiles.
+        current: Server in use.
+        ensure: Starts or joins the local server. Blocks.
     """
 
     AUTO_FOCUS = "#profiles"
@@ -132,14 +137,14 @@ class ProfilesScreen(ModalScreen[None]):
         self._fill()
 
     def show(self, profiles: Profiles, current: Target) -> None:
-        """Show the profiles as they are now; the cursor stays where it is."""
+        """Show the current profiles; the cursor keeps its position."""
         self._profiles, self._current = profiles, current
         self.rows = rows(profiles, current)
         self._fill()
 
-    def say(self, words: str) -> None:
-        """Say what is going on, or what came of it."""
-        self.query_one(".progress", Static).update(sanitize.line(words))
+    def show_progress(self, text: str) -> None:
+        """Show a progress message or a result."""
+        self.query_one(".progress", Static).update(sanitize.line(text))
 
     def _fill(self) -> None:
         options = self.query_one(OptionList)
@@ -151,7 +156,7 @@ class ProfilesScreen(ModalScreen[None]):
         options.highlighted = current if at is None else min(at, len(names) - 1)
 
     @property
-    def _chosen(self) -> Row | None:
+    def _chosen(self) -> ServerRow | None:
         at = self.query_one(OptionList).highlighted
         return None if at is None else self.rows[at]
 
@@ -166,35 +171,35 @@ class ProfilesScreen(ModalScreen[None]):
         if row is None or self._busy:
             return
         if row.current:
-            self.dismiss()  # to its tasks, or to signing in there
+            self.dismiss()  # to the tasks or the sign-in screen below
         elif row.local:
             self._start_own()
         else:
-            self._go_to(account.at(self._profiles, row.name))
+            self._switch_to(account.profile_target(self._profiles, row.name))
 
     def _start_own(self) -> None:
         self._busy = True
-        self.say("Starting your own server …")
-        # Whoever closes this screen meanwhile hears of it no more.
+        self.show_progress("Starting the local server …")
+        # If this screen is closed meanwhile, the result is dropped.
         background.run(
             self,
-            lambda: Switched(self._ensure()),
-            lambda error: messages.Failed("start your own server", error),
+            lambda: ServerSelected(self._ensure()),
+            lambda error: messages.OperationFailed("start the local server", error),
         )
 
-    def on_failed(self, message: messages.Failed) -> None:
+    def on_operation_failed(self, message: messages.OperationFailed) -> None:
         message.stop()
         self._busy = False
-        self.say(f"Could not {message.what}: {sanitize.words(message.error)}")
+        self.show_progress(f"Could not {message.action}: {sanitize.error_text(message.error)}")
 
-    def _go_to(self, target: Target) -> None:
-        self.post_message(Switched(target) if target.token else SignInWanted(target))
+    def _switch_to(self, target: Target) -> None:
+        self.post_message(ServerSelected(target) if target.token else SignInRequested(target))
 
     @on(Button.Pressed, "#add")
     def action_add(self) -> None:
         def entered(target: Target | None) -> None:
             if target is not None:
-                self._go_to(target)
+                self._switch_to(target)
 
         if not self._busy:
             self.app.push_screen(AddServerScreen(self._profiles), entered)
@@ -203,16 +208,16 @@ class ProfilesScreen(ModalScreen[None]):
     def action_sign_out(self) -> None:
         row = self._chosen
         if row is None or row.local:
-            self.say("Your own server has no account to sign out of.")
+            self.show_progress("The local server has no account to sign out of.")
         elif not row.signed_in:
-            self.say(f"You are not signed in to {row.name}.")
+            self.show_progress(f"You are not signed in to {row.name}.")
         elif not self._busy:
-            self.say(f"Signing out of {row.name} …")
-            self.post_message(SignOutWanted(row.name))
+            self.show_progress(f"Signing out of {row.name} …")
+            self.post_message(SignOutRequested(row.name))
 
 
 class AddServerScreen(ModalScreen[Target | None]):
-    """Asks for the URL of a server; gives what is known of it, or ``None``."""
+    """Dialog that asks for the URL of a server; returns its target, or None."""
 
     AUTO_FOCUS = "#url Input"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
@@ -226,7 +231,7 @@ class AddServerScreen(ModalScreen[Target | None]):
             dialog.border_title = "Add a server"
             dialog.border_subtitle = "enter continues · esc cancels"
             yield Static(
-                "Then you sign in there, or create an account.", classes="hint", markup=False
+                "You will then sign in or create an account.", classes="hint", markup=False
             )
             yield Field("URL, such as https://beray.example.org", id="url")
             with Horizontal(classes="buttons"):
@@ -238,9 +243,9 @@ class AddServerScreen(ModalScreen[Target | None]):
     def _entered(self) -> None:
         field = self.query_one("#url", Field)
         try:
-            self.dismiss(account.added(self._profiles, field.value))
+            self.dismiss(account.new_target(self._profiles, field.value))
         except ConfigurationError as error:
-            field.refuse(sanitize.words(error))
+            field.refuse(sanitize.error_text(error))
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:

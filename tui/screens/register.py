@@ -1,4 +1,4 @@
-"""Make an account: the e-mail address, the code that was mailed there, a password."""
+"""Screen for creating an account: e-mail address, mailed code, password."""
 
 from __future__ import annotations
 
@@ -28,16 +28,22 @@ _TICK_SECONDS: Final = 0.25
 
 
 class RegisterScreen(Screen[None]):
-    """Code and password can be entered once a code has been sent; ``SignedIn`` goes up.
+    """Registration screen. Code and password are enabled once a code has been sent.
+
+    Posts ``SignedIn``.
 
     Args:
-        clock: seconds that never go back, for the time until another code can be sent.
+        client: Client without a token.
+        target: Server to register at.
+        profiles: Stored profiles; the token is saved there.
+        email: Initial e-mail address.
+        clock: Returns monotonic seconds, for the time until another code can be sent.
     """
 
     AUTO_FOCUS = "#email Input"
     CSS_PATH = "register.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        # With priority: so it takes effect before what was typed behind it is given away.
+        # Priority, so that it takes effect before the keys typed after it are dispatched.
         Binding("enter", "next_field", show=False, priority=True),
         Binding("escape", "app.pop_screen", "Back"),
         Binding("ctrl+q", "app.quit", "Quit", priority=True),
@@ -57,7 +63,7 @@ class RegisterScreen(Screen[None]):
         self._target = target
         self._profiles = profiles
         self._email = email
-        self._resend = account.Resend(clock)
+        self._resend = account.ResendTimer(clock)
         self._asked_for = ""
         self._sent_to = ""
         self._limited = False
@@ -66,17 +72,17 @@ class RegisterScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card") as card:
             card.border_title = "Create an account"
-            yield Static(account.server(self._target), classes="server", markup=False)
+            yield Static(account.server_label(self._target), classes="server", markup=False)
             yield Field("1 · E-mail", id="email", value=self._email)
             yield Field(
-                "2 · Code from the mail",
+                "2 · Code from the e-mail",
                 id="code",
                 secret=True,
                 disabled=True,
-                whole=account.code_in,
+                whole=account.extract_code,
             )
             yield Field(
-                "3 · Password, 8 characters or more", id="password", secret=True, disabled=True
+                "3 · Password (at least 8 characters)", id="password", secret=True, disabled=True
             )
             yield Static(classes="progress", markup=False)
             with Horizontal(classes="buttons"):
@@ -93,22 +99,22 @@ class RegisterScreen(Screen[None]):
 
     @on(Input.Changed, "#email Input")
     def _email_changed(self) -> None:
-        # A code belongs to the address that it was mailed to.
+        # A code is valid only for the address that it was mailed to.
         if self._sent_to and self._address != self._sent_to:
             self._sent_to = ""
         self._show_step()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # The line of the keys asks as well, when the fields are not there any more.
+        # The footer also calls this while the fields are not mounted.
         fields = [field.input for field in self.query("#email, #code").results(Field)]
         return action != "next_field" or self.focused in fields
 
     def action_next_field(self) -> None:
         email = self.query_one("#email", Field).input
         if self.focused is email:
-            # What is typed from here on is not for a field that shows it.
+            # The next keys may belong to a secret and must not appear in this field.
             self.set_focus(None)
-            email.call_later(self._send_code)  # behind the keys that are on their way to it
+            email.call_later(self._send_code)  # after the keys that are already queued for it
         else:
             self.query_one("#password", Field).enter()
 
@@ -120,10 +126,10 @@ class RegisterScreen(Screen[None]):
         if self._busy:
             return
         if not email:
-            field.refuse("Which e-mail address?")
+            field.refuse("Enter an e-mail address.")
             return
-        if self._resend.left(email):
-            # The one that was sent is as good as a new one.
+        if self._resend.seconds_left(email):
+            # The code that was sent is still valid.
             self._enter_code(email)
             return
         field.accept()
@@ -136,26 +142,26 @@ class RegisterScreen(Screen[None]):
             lambda: messages.CodeSent(
                 email, client.request_verification_code(email).get("message") or ""
             ),
-            lambda error: messages.Failed("code", error),
+            lambda error: messages.OperationFailed("code", error),
         )
 
     def on_code_sent(self, message: messages.CodeSent) -> None:
         message.stop()
-        self._resend.sent(message.email)
+        self._resend.record_sent(message.email)
         self._wait("")
         self._enter_code(message.email)
-        self.query_one(".progress", Static).update(sanitize.line(message.words))
+        self.query_one(".progress", Static).update(sanitize.line(message.text))
 
     def _code_refused(self, error: Exception) -> None:
-        """No code was sent now. One that was sent just before may still be on its way."""
+        """Show why no code was sent. A code that was sent earlier may still arrive."""
         field = self.query_one("#email", Field)
         if isinstance(error, RateLimitError):
-            self._resend.sent(self._asked_for, error.retry_after)
+            self._resend.record_sent(self._asked_for, error.retry_after)
             self._enter_code(self._asked_for)
-            field.refuse(sanitize.words(error), enter=False)
+            field.refuse(sanitize.error_text(error), enter=False)
             self._limited = True
         else:
-            field.refuse(sanitize.words(error))
+            field.refuse(sanitize.error_text(error))
 
     def _enter_code(self, email: str) -> None:
         if email == self._address:
@@ -164,8 +170,8 @@ class RegisterScreen(Screen[None]):
             self.query_one("#code", Field).enter()
 
     def _show_resend(self) -> None:
-        """The time until another code can be sent, on the button that sends it."""
-        left = self._resend.left(self._address)
+        """Show the time until another code can be sent on the button."""
+        left = self._resend.seconds_left(self._address)
         send = self.query_one("#send", Button)
         label = "Send again" if self._sent_to else "Send code"
         send.label = Content(f"Send again in {left} s" if left else label)
@@ -180,13 +186,13 @@ class RegisterScreen(Screen[None]):
     @on(Button.Pressed, "#create")
     def _create(self) -> None:
         code, password = self.query_one("#code", Field), self.query_one("#password", Field)
-        entered, secret = account.code_in(code.value), password.value
+        entered, secret = account.extract_code(code.value), password.value
         if self._busy or not self._sent_to:
             return
         if not entered:
-            code.refuse("Which code did the mail say?")
+            code.refuse("Enter the code from the e-mail.")
         elif len(secret) < 8:
-            password.refuse("It needs 8 characters or more.")
+            password.refuse(f"The password has {len(secret)} characters; 8 are required.")
         else:
             self._wait("Creating the account …")
             client, email = self._client, self._sent_to
@@ -200,25 +206,25 @@ class RegisterScreen(Screen[None]):
                     lambda: self.is_running,
                     email,
                 ),
-                lambda error: messages.Failed("register", error),
+                lambda error: messages.OperationFailed("register", error),
             )
 
-    def on_failed(self, message: messages.Failed) -> None:
+    def on_operation_failed(self, message: messages.OperationFailed) -> None:
         message.stop()
         self._wait("")
-        if message.what == "code":
+        if message.action == "code":
             self._code_refused(message.error)
             return
-        said = sanitize.refused_field(message.error)
-        # What a server checks besides the shape of what it gets is the code.
+        said = sanitize.invalid_field(message.error)
+        # Errors without a field are usually about the code.
         place = _FIELDS.get(said or "", "#code")
         if isinstance(message.error, ConflictError):
             place = "#email"
-        self.query_one(place, Field).refuse(sanitize.words(message.error))
+        self.query_one(place, Field).refuse(sanitize.error_text(message.error))
 
-    def _wait(self, words: str) -> None:
-        self._busy = bool(words)
-        self.query_one(".progress", Static).update(Content(words))
+    def _wait(self, text: str) -> None:
+        self._busy = bool(text)
+        self.query_one(".progress", Static).update(Content(text))
         self._show_step()
 
     def _show_step(self) -> None:

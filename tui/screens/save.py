@@ -1,4 +1,4 @@
-"""Save something of the server's on this machine: where to, and how far it is."""
+"""Dialog that downloads a file and shows the progress."""
 
 from __future__ import annotations
 
@@ -26,13 +26,19 @@ from tui.io import background
 from tui.widgets.field import Field
 
 Download = Callable[[Path, bool, Transfer], Path]
-"""Downloads to a path, overwriting only where the flag says so, and returns it."""
+"""Downloads to a path and returns it; overwrites an existing file only if the flag is True."""
 
 _STEP_BYTES = 256 * 1024
 
 
 class SaveScreen(ModalScreen[Path | None]):
-    """Gives the path of the complete file, or ``None`` where the user gave up."""
+    """Dialog that returns the path of the complete file, or None if the user cancelled.
+
+    Args:
+        title: Description of the file, already sanitized.
+        suggested: Initial value of the path.
+        download: Downloads the file. Called in a thread.
+    """
 
     AUTO_FOCUS = "#target Input"
     CSS_PATH = "save.tcss"
@@ -51,7 +57,7 @@ class SaveScreen(ModalScreen[Path | None]):
             dialog.border_subtitle = "enter saves · esc cancels"
             yield Static(self._title, classes="subject", markup=False)
             yield Field("To", id="target", value=_shown(self._suggested), whole=_dropped_path)
-            yield Checkbox("Overwrite a file that is there", id="overwrite", compact=True)
+            yield Checkbox("Overwrite an existing file", id="overwrite", compact=True)
             with Vertical(id="progress") as progress:
                 progress.display = False
                 yield ProgressBar(id="transfer", show_eta=False)
@@ -72,7 +78,7 @@ class SaveScreen(ModalScreen[Path | None]):
         if self._transfer is not None:
             return
         if not name:
-            field.refuse("Where should it be saved?")
+            field.refuse("Enter a path.")
             return
         target = Path(os.path.expanduser(on_disk(name)))
         overwrite = self.query_one("#overwrite", Checkbox).value
@@ -89,7 +95,7 @@ class SaveScreen(ModalScreen[Path | None]):
         )
 
     def _progress(self) -> Callable[[int, int | None], None]:
-        """Report in steps: a message for every block would be more than a screen can show."""
+        """Return a progress callback that posts one message per ``_STEP_BYTES``."""
         told = -_STEP_BYTES
 
         def advanced(done: int, total: int | None) -> None:
@@ -121,12 +127,12 @@ class SaveScreen(ModalScreen[Path | None]):
         self._show_progress(False)
         error = message.error
         if isinstance(error, FileExistsError):
-            words = "It exists already. Tick the box to overwrite it."
+            text = "The file exists. Tick the box to overwrite it."
         elif isinstance(error, OSError) and error.strerror:
-            words = error.strerror
+            text = error.strerror
         else:
-            words = sanitize.words(error)
-        self.query_one("#target", Field).refuse(words)
+            text = sanitize.error_text(error)
+        self.query_one("#target", Field).refuse(text)
 
     @on(Button.Pressed, "#cancel")
     def action_cancel(self) -> None:
@@ -139,11 +145,11 @@ class SaveScreen(ModalScreen[Path | None]):
 
 
 def _dropped_path(pasted: str) -> str | None:
-    """Return the path of a file dropped on the terminal; ``None`` for other text."""
+    """Return the path of a file that was dropped on the terminal; None for other text."""
     paths = dropped_paths(pasted)
     return one_line(_shown(paths[0]), 4096) if paths else None
 
 
 def _shown(path: Path) -> str:
-    """Return a local path as it can be edited: without undecodable bytes."""
+    """Return a local path in an editable form, without undecodable bytes."""
     return wire_names.encode(os.fsencode(path))

@@ -1,4 +1,4 @@
-"""Sign in to a server that is not the user's own."""
+"""Screens for signing in to a shared server."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ if TYPE_CHECKING:
 
 
 class SignInScreen(Screen[None]):
-    """Asks for e-mail and password; ``SignedIn`` goes up to the app.
+    """Screen that asks for e-mail and password and posts ``SignedIn``.
 
     Args:
-        reason: why the user is asked, where there is one to tell.
+        client: Client without a token.
+        target: Server to sign in to.
+        profiles: Stored profiles; the token is saved there.
+        reason: Reason why the user has to sign in, or "".
     """
 
     HEADING = "Sign in"
     AUTO_FOCUS = "#email Input"
     CSS_PATH = "sign_in.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        # With priority: so it takes effect before what was typed behind it is given away.
+        # Priority, so that it takes effect before the keys typed after it are dispatched.
         Binding("enter", "next_field", show=False, priority=True),
         Binding("f2", "register", "Create account"),
         Binding("f3", "app.switch_server", "Other server"),
@@ -52,7 +55,7 @@ class SignInScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card") as card:
             card.border_title = self.HEADING
-            yield Static(account.server(self._target), classes="server", markup=False)
+            yield Static(account.server_label(self._target), classes="server", markup=False)
             yield Static(id="reason", markup=False)
             yield Field("E-mail", id="email", value=self._target.email or "")
             yield Field("Password", id="password", secret=True)
@@ -64,18 +67,18 @@ class SignInScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.give_reason(self._reason)
-        # At once, and also where the terminal is not in front and nothing gets the cursor.
+        # Focused explicitly: without terminal focus, AUTO_FOCUS has no effect.
         self.query_one("#password" if self._target.email else "#email", Field).enter()
 
     def give_reason(self, reason: str) -> None:
-        """Say why the user is asked. May come before there is anything on the screen."""
+        """Show why the user has to sign in. May be called before the screen is composed."""
         self._reason = reason
         for shown in self.query("#reason").results(Static):
             shown.update(sanitize.block(reason))
             shown.display = bool(reason)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # The line of the keys asks as well, when the fields are not there any more.
+        # The footer also calls this while the fields are not mounted.
         emails = [field.input for field in self.query("#email").results(Field)]
         return action != "next_field" or self.focused in emails
 
@@ -89,9 +92,9 @@ class SignInScreen(Screen[None]):
         if self._busy:
             return
         if not email.value.strip():
-            email.refuse("Which e-mail address?")
+            email.refuse("Enter your e-mail address.")
         elif not password.value:
-            password.refuse("Which password?")
+            password.refuse("Enter your password.")
         else:
             self._wait("Signing in …")
             client, address, secret = self._client, email.value.strip(), password.value
@@ -105,15 +108,15 @@ class SignInScreen(Screen[None]):
                     lambda: self.is_running,
                     address,
                 ),
-                lambda error: messages.Failed("sign in", error),
+                lambda error: messages.OperationFailed("sign in", error),
             )
 
-    def on_failed(self, message: messages.Failed) -> None:
+    def on_operation_failed(self, message: messages.OperationFailed) -> None:
         message.stop()
         self._wait("")
-        name = sanitize.refused_field(message.error)
+        name = sanitize.invalid_field(message.error)
         field = self.query_one("#email" if name == "email" else "#password", Field)
-        field.refuse(sanitize.words(message.error))
+        field.refuse(sanitize.error_text(message.error))
 
     @on(Button.Pressed, "#register")
     def action_register(self) -> None:
@@ -124,21 +127,21 @@ class SignInScreen(Screen[None]):
             screen = RegisterScreen(self._client, self._target, self._profiles, email)
             self.app.push_screen(screen)
 
-    def _wait(self, words: str) -> None:
-        self._busy = bool(words)
-        self.query_one(".progress", Static).update(Content(words))
+    def _wait(self, text: str) -> None:
+        self._busy = bool(text)
+        self.query_one(".progress", Static).update(Content(text))
         for button in self.query(Button):
             button.disabled = self._busy
 
 
 class SignInAgainScreen(SignInScreen):
-    """Over the tasks, where a session has ended: they go on as they were. Or signs out."""
+    """Sign-in after the end of a session, above the tasks, which are kept."""
 
     HEADING = "Sign in again"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.sign_out", "Sign out")]
 
 
 class SignInElsewhereScreen(SignInScreen):
-    """Over whatever was there, on the way to another server."""
+    """Sign-in at another server, above the current screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.leave", "Back")]

@@ -1,4 +1,4 @@
-"""What can be done to the selected task, and the dialogs that ask before it is done."""
+"""Actions on the selected task, with their dialogs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui import messages, sanitize, status
 from tui.io import background
 from tui.sanitize import local_name
 from tui.state.task_draft import TaskDraft, draft_from_task
-from tui.state.tasks import Board
+from tui.state.tasks import TasksState
 from tui.state.user_state import account_of
 
 if TYPE_CHECKING:
@@ -24,85 +24,86 @@ if TYPE_CHECKING:
 
 
 class TaskActions(Screen[None]):
-    """The actions of the main screen. What comes of them arrives as messages."""
+    """Base of the main screen with the actions. Their results arrive as messages."""
 
     def __init__(self, client: BeRayClient) -> None:
         super().__init__()
         self.client = client
-        self.board = Board()
+        self.task_state = TasksState()
         self.renewable = False
-        """Whether a token may be refused because another server has taken the place of ours."""
+        """Whether a token may be rejected because another server has replaced the current one."""
 
     @property
     def dashboard(self) -> Dashboard:
-        """The application, which remembers and knows the terminal."""
+        """The application."""
         return cast("Dashboard", self.app)
 
     @property
     def account(self) -> str:
-        """By which name what belongs to the account is remembered."""
+        """Key under which the state of the account is saved."""
         return account_of(self.dashboard.target)
 
     def session_ended(self, error: Exception) -> bool:
-        """Whether ``error`` means that the user has to sign in again; if so, tell the app."""
+        """Return True if ``error`` requires a new sign-in; if so, notify the app."""
         if not isinstance(error, AuthenticationError) or self.renewable:
             return False
         self.ask_to_sign_in(error)
         return True
 
     def ask_to_sign_in(self, error: Exception) -> None:
-        self.app.post_message(messages.SessionEnded(sanitize.words(error)))
+        """Have the app check the session and ask the user to sign in."""
+        self.app.post_message(messages.SessionEnded(sanitize.error_text(error)))
 
-    def on_failed(self, message: messages.Failed) -> None:
+    def on_operation_failed(self, message: messages.OperationFailed) -> None:
         message.stop()
         if not self.session_ended(message.error):
-            words = f"Could not {message.what}: {sanitize.words(message.error)}"
-            self.notify(one_line(words), severity="error", markup=False)
+            text = f"Could not {message.action}: {sanitize.error_text(message.error)}"
+            self.notify(one_line(text), severity="error", markup=False)
 
     def on_stop_failed(self, message: messages.StopFailed) -> None:
         message.stop()
-        self.board.stopping.discard(message.task_id)
+        self.task_state.stopping.discard(message.task_id)
         self.tasks_changed()
-        self.on_failed(messages.Failed("stop the task", message.error))
+        self.on_operation_failed(messages.OperationFailed("stop the task", message.error))
 
     def tasks_changed(self) -> None:
-        """Something here has changed the tasks."""
+        """Update the task list after a change that was made here."""
         raise NotImplementedError
 
     def action_new_task(self) -> None:
         self.compose_task()
 
-    def compose_task(self, initial: TaskDraft | None = None, refusal: str = "") -> None:
-        """Ask for a task, with ``initial`` as a beginning, or what was begun before.
+    def compose_task(self, initial: TaskDraft | None = None, problem: str = "") -> None:
+        """Open the composer.
 
         Args:
-            refusal: why that was not taken the last time.
+            initial: Initial content; by default the saved draft.
+            problem: Reason why that content was rejected, or "".
         """
-
-        from tui.composer.screen import ComposerScreen  # screens that may never be shown
+        from tui.composer.screen import ComposerScreen  # imported here: may never be shown
 
         def entered(order: TaskDraft | None) -> None:
             if order is not None:
                 self.send_order(order)
 
-        memory, account = self.dashboard.memory, self.account
-        self.app.push_screen(ComposerScreen(memory, account, initial, problem=refusal), entered)
+        user_state, account = self.dashboard.user_state, self.account
+        self.app.push_screen(ComposerScreen(user_state, account, initial, problem=problem), entered)
 
     def send_order(self, order: TaskDraft) -> None:
-        """Create the task of ``order``; until there is one, the order stays a draft."""
-        memory, account, client = self.dashboard.memory, self.account, self.client
-        memory.submitted(account, order)
+        """Create the task of ``order``, which is saved as a draft until the task exists."""
+        user_state, account, client = self.dashboard.user_state, self.account, self.client
+        user_state.submitted(account, order)
 
         from tui.composer.sending import SubmitResult, submit_draft
         from tui.composer.sending_screen import SendingScreen
 
         def created(sent: SubmitResult) -> messages.TaskCreated:
-            memory.created(account, order)
+            user_state.created(account, order)
             return messages.TaskCreated(sent.task)
 
-        def refused(error: Exception) -> messages.Failed:
-            memory.refused(account, order)
-            return messages.Failed("create the task, which n brings back", error)
+        def refused(error: Exception) -> messages.OperationFailed:
+            user_state.refused(account, order)
+            return messages.OperationFailed("create the task (press n to edit the draft)", error)
 
         def sent(outcome: SubmitResult | Exception | None) -> None:
             if isinstance(outcome, SubmitResult):
@@ -113,7 +114,7 @@ class TaskActions(Screen[None]):
                 refused(outcome)
                 cancelled = isinstance(outcome, TransferCancelled)
                 if not self.session_ended(outcome):
-                    self.compose_task(refusal="" if cancelled else sanitize.words(outcome))
+                    self.compose_task(problem="" if cancelled else sanitize.error_text(outcome))
 
         if order.attachments:
             work = partial(submit_draft, client, order)
@@ -122,16 +123,16 @@ class TaskActions(Screen[None]):
             background.run(self, lambda: created(submit_draft(client, order)), refused)
 
     def action_stop_task(self) -> None:
-        task, client = self.board.watched_task, self.client
+        task, client = self.task_state.selected_task, self.client
         if task is not None:
             task_id = task["id"]
-            if status.at_rest(task):
-                words = f"Task #{task_id} has ended already"
+            if status.is_idle(task):
+                text = f"Task #{task_id} has already ended"
                 if status.is_chat(task):
-                    words = "No answer is under way"
-                self.notify(words, markup=False)
+                    text = "The agent is not answering"
+                self.notify(text, markup=False)
                 return
-            self.board.stopping.add(task_id)  # shown from here on, until it has ended
+            self.task_state.stopping.add(task_id)  # shown as stopping until it has ended
             self.tasks_changed()
             background.run(
                 self,
@@ -142,13 +143,13 @@ class TaskActions(Screen[None]):
             )
 
     def action_run_again(self) -> None:
-        """The same goal with the same tools, as a new task."""
-        task = self.board.watched_task
+        """Create a task with the same goal, tools and options."""
+        task = self.task_state.selected_task
         if task is not None and not status.is_chat(task):
             self.send_order(draft_from_task(task))
 
     def action_delete_task(self) -> None:
-        task = self.board.watched_task
+        task = self.task_state.selected_task
         if task is None:
             return
         task_id, client = task["id"], self.client
@@ -158,31 +159,31 @@ class TaskActions(Screen[None]):
                 background.run(
                     self,
                     lambda: _deleted(client, task_id),
-                    lambda error: messages.Failed("delete the task", error),
+                    lambda error: messages.OperationFailed("delete the task", error),
                 )
 
         subject = sanitize.line(f"#{task_id}  {status.title(task)}", 200)
         from tui.screens.confirm import ConfirmScreen
 
         title = "Delete this task?"
-        question = "Its events and its files are deleted with it. This cannot be undone."
+        question = "Its events and files are deleted too. This cannot be undone."
         if status.is_chat(task):
             title = "Delete this chat?"
             question = (
-                "All that was said in it is lost, its files and what the agent remembers of it "
-                "as well. This cannot be undone."
+                "Its messages, its files and the agent's memory of it are deleted too. "
+                "This cannot be undone."
             )
         screen = ConfirmScreen(title, subject, question, "Delete")
         self.app.push_screen(screen, answered)
 
     def action_download_zip(self) -> None:
-        watched, client = self.board.watched, self.client
+        watched, client = self.task_state.selected, self.client
         if watched is not None:
             task_id = watched.task_id
             from tui.screens.save import SaveScreen
 
             screen = SaveScreen(
-                sanitize.line(f"All files of task #{task_id}, as a ZIP"),
+                sanitize.line(f"All files of task #{task_id} as a ZIP"),
                 Path.cwd() / f"task-{task_id}.zip",
                 lambda target, overwrite, transfer: client.download_zip(
                     task_id, target, overwrite=overwrite, transfer=transfer
@@ -191,14 +192,14 @@ class TaskActions(Screen[None]):
             self.app.push_screen(screen, self._saved)
 
     def save_file(self, path: str) -> None:
-        """Ask where to, then download ``path`` of the selected task's work_dir."""
-        watched, client = self.board.watched, self.client
+        """Ask for a local path, then download ``path`` from the selected task's work_dir."""
+        watched, client = self.task_state.selected, self.client
         if watched is not None:
             task_id = watched.task_id
             from tui.screens.save import SaveScreen
 
             screen = SaveScreen(
-                sanitize.line(f"{path}, of task #{task_id}"),
+                sanitize.line(f"{path} of task #{task_id}"),
                 Path.cwd() / local_name(path),
                 lambda target, overwrite, transfer: client.download_file(
                     task_id, path, target, overwrite=overwrite, transfer=transfer

@@ -1,4 +1,4 @@
-"""The selected task on the main screen: its stream, its events, its files."""
+"""Selected task on the main screen: its event stream, log and files."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from beray.schema import TERMINAL_STATUSES, TaskEvent, from_workspace
 from beray.streaming.cursor import StreamState
 from tui import messages, sanitize, status
 from tui.io import background
-from tui.io.background import StreamReader
+from tui.io.background import TaskStreamReader
 from tui.screens.task_actions import TaskActions
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
     from tui.log.messages import FileRequested, PositionChanged
     from tui.screens.panes import Panes
-    from tui.state.selected_task import WatchedTask
+    from tui.state.selected_task import SelectedTask
     from tui.widgets.file_browser import FileBrowser
 
 _SETTLE_SECONDS: Final = 0.12
-"""How long the cursor rests on a task before its stream is opened."""
+"""Time for which the cursor must rest on a task before its stream is opened."""
 _FILES_SECONDS: Final = 0.5
-"""How long after an event that may have changed files they are read again."""
+"""Delay between an event that may have changed files and reading them again."""
 _FILE_EVENTS: Final = frozenset(
     {
         "AGENT_EVENT_TOOL_RESULT",
@@ -38,13 +38,13 @@ _FILE_EVENTS: Final = frozenset(
 )
 
 
-class Watching(TaskActions):
-    """The half of the main screen that follows ``board.watched``."""
+class TaskDetail(TaskActions):
+    """Part of the main screen that shows ``task_state.selected``."""
 
     def __init__(self, client: BeRayClient, clock: Callable[[], datetime]) -> None:
         super().__init__(client)
         self.clock = clock
-        self._reader: StreamReader | None = None
+        self._reader: TaskStreamReader | None = None
         self._settling: Timer | None = None
         self._files_due: Timer | None = None
         self._shown = "events"
@@ -52,11 +52,11 @@ class Watching(TaskActions):
         self._place = ""
         self._panes: Panes | None = None
         self._files: FileBrowser | None = None
-        """The files, once they have been asked for."""
+        """Created when the files are first shown."""
 
     @property
     def panes(self) -> Panes:
-        """What shows the tasks; there from the moment that they are known."""
+        """The panes, which exist once the tasks are known."""
         assert self._panes is not None
         return self._panes
 
@@ -65,23 +65,23 @@ class Watching(TaskActions):
 
     @property
     def selected_file(self) -> str | None:
-        """The path of the file that the cursor is on, while the files are shown."""
+        """Path of the file under the cursor while the files are shown."""
         return self._files.selected_file if self._shown == "files" and self._files else None
 
     def show_watched(self) -> None:
-        """Give the widgets what is known of the selected task now."""
-        watched, task = self.board.watched, self.board.watched_task
+        """Update the widgets of the selected task."""
+        watched, task = self.task_state.selected, self.task_state.selected_task
         if watched is not None and task is not None:
-            stopping = task["id"] in self.board.stopping
+            stopping = task["id"] in self.task_state.stopping
             self.panes.head.show(task, watched, self.clock(), stopping=stopping)
         self._show_keys()
 
     def _show_keys(self) -> None:
-        """Let the footer show which actions there are now, if that has changed."""
-        task, file = self.board.watched_task, self.selected_file
+        """Update the footer if the available actions have changed."""
+        task, file = self.task_state.selected_task, self.selected_file
         able = (
             task is not None,
-            task is not None and status.at_rest(task),
+            task is not None and status.is_idle(task),
             file is not None,
             task is not None and status.is_chat(task),
         )
@@ -99,7 +99,7 @@ class Watching(TaskActions):
 
     async def action_show(self, what: str) -> None:
         if what == "files" and self._files is None:
-            from tui.widgets.file_browser import FileBrowser  # which may never be shown
+            from tui.widgets.file_browser import FileBrowser  # imported here: may never be shown
 
             files = FileBrowser(id="files")
             await self.panes.detail.add_content(files)
@@ -117,7 +117,7 @@ class Watching(TaskActions):
         self._show_keys()
 
     def detail_title(self) -> Content:
-        """The two panes by name; a click turns to the other one."""
+        """Return the names of both panes; a click shows the other one."""
         events, files = ("b", "dim") if self._shown == "events" else ("dim", "b")
         return Content.from_markup(
             f"[{events} @click=screen.show('events')]Events[/]"
@@ -134,25 +134,30 @@ class Watching(TaskActions):
         if self._files is not None:
             self._files.select(from_workspace(message.path))
 
-    # Its stream
+    # Event stream
 
     def watch_task(self, task_id: int | None, *, settle: bool = True) -> None:
-        """Select a task, or none. Its stream is opened once the cursor rests there."""
-        if self.board.watched is not None and self.board.watched.task_id == task_id:
+        """Select a task, or none. Its stream is opened once the cursor rests on it.
+
+        Args:
+            task_id: Task to select.
+            settle: Whether to wait for the cursor to rest.
+        """
+        if self.task_state.selected is not None and self.task_state.selected.task_id == task_id:
             return
         self._close_stream()
         if self._files is not None:
             self._files.forget()
         if task_id is None:
-            self.board.watched = None
+            self.task_state.selected = None
             self.panes.events.leave()
         else:
             from tui.events.event_buffer import EventBuffer
-            from tui.state.selected_task import WatchedTask
+            from tui.state.selected_task import SelectedTask
 
-            task = self.board.get(task_id)
-            watched = WatchedTask(task_id, EventBuffer(task.get("last_seq") if task else None))
-            self.board.watched = watched
+            task = self.task_state.get(task_id)
+            watched = SelectedTask(task_id, EventBuffer(task.get("last_seq") if task else None))
+            self.task_state.selected = watched
             if settle:
                 self._settling = self.set_timer(_SETTLE_SECONDS, self._open_stream)
             else:
@@ -163,31 +168,31 @@ class Watching(TaskActions):
 
     def _open_stream(self) -> None:
         self._settling = None
-        watched = self.board.watched
+        watched = self.task_state.selected
         if watched is not None:
-            begin = watched.record.start_after
-            self._reader = StreamReader(
-                self.client, watched.task_id, self, str(begin) if begin else None
+            start_after = watched.record.start_after
+            self._reader = TaskStreamReader(
+                self.client, watched.task_id, self, str(start_after) if start_after else None
             )
             if self._shown == "files":
                 self._read_files()
 
     def go_on_with(self, client: BeRayClient) -> None:
-        """Use ``client`` from now on, and read the stream on behind its last event."""
+        """Use ``client`` from now on; the stream resumes after its last event."""
         self.client = client
         if self._panes is None:
             return
         self.panes.events.use_client(client)
-        watched, reader = self.board.watched, self._reader
+        watched, reader = self.task_state.selected, self._reader
         if watched is None or reader is None:
             return
-        events, last_event_id = reader.hand_over()
+        events, last_event_id = reader.stop_and_drain()
         self._show_events(watched, events)
         if watched.stream is not StreamState.ENDED or watched.failure:
-            watched.stream_is(StreamState.CONNECTING, 0.0, self.clock())
+            watched.set_stream_state(StreamState.CONNECTING, 0.0, self.clock())
             watched.failure = ""
             self.panes.events.show_failure("")
-            self._reader = StreamReader(client, watched.task_id, self, last_event_id)
+            self._reader = TaskStreamReader(client, watched.task_id, self, last_event_id)
         if self._shown == "files":
             self._read_files()
         self.show_watched()
@@ -200,9 +205,9 @@ class Watching(TaskActions):
             self._reader.close()
             self._reader = None
 
-    def _watched(self, task_id: int) -> WatchedTask | None:
-        """The watched task, if it is the one that a message is about."""
-        watched = self.board.watched
+    def _watched(self, task_id: int) -> SelectedTask | None:
+        """Return the selected task if it is ``task_id``, otherwise None."""
+        watched = self.task_state.selected
         return watched if watched is not None and watched.task_id == task_id else None
 
     def on_events_waiting(self, message: messages.EventsWaiting) -> None:
@@ -213,7 +218,7 @@ class Watching(TaskActions):
         if watched is not None and self._reader is not None:
             self._show_events(watched, self._reader.take())
 
-    def _show_events(self, watched: WatchedTask, events: list[TaskEvent]) -> None:
+    def _show_events(self, watched: SelectedTask, events: list[TaskEvent]) -> None:
         for event in events:
             self._take_status(watched.task_id, event)
         self.panes.events.append_events(events)
@@ -226,24 +231,24 @@ class Watching(TaskActions):
             self.post_message(messages.TaskEnded(task_id, event))
 
     def on_stream_changed(self, message: messages.StreamChanged) -> None:
-        # The events that came before it are shown before it.
+        # Events that were received before the change are shown first.
         self._take_events(message.task_id)
         watched = self._watched(message.task_id)
         if watched is not None:
-            watched.stream_is(message.state, message.retry_in, self.clock())
+            watched.set_stream_state(message.state, message.retry_in, self.clock())
             self.show_watched()
 
     def on_stream_failed(self, message: messages.StreamFailed) -> None:
         watched = self._watched(message.task_id)
         if watched is not None:
-            # Also where it is the session that ended: it is read on in the next one.
-            watched.stream_is(StreamState.ENDED, 0.0, self.clock())
-            watched.failure = sanitize.words(message.error)
+            # Also if the session ended: the stream is resumed after the next sign-in.
+            watched.set_stream_state(StreamState.ENDED, 0.0, self.clock())
+            watched.failure = sanitize.error_text(message.error)
             if not self.session_ended(message.error):
                 self.panes.events.show_failure(watched.failure)
             self.show_watched()
 
-    # Its files
+    # Files
 
     def _read_files_soon(self) -> None:
         if self._files_due is None:
@@ -251,7 +256,7 @@ class Watching(TaskActions):
 
     def _read_files(self) -> None:
         self._files_due = None
-        watched, client, files = self.board.watched, self.client, self._files
+        watched, client, files = self.task_state.selected, self.client, self._files
         if watched is not None and files is not None:
             from tui.state import file_listing
 
@@ -269,8 +274,8 @@ class Watching(TaskActions):
             self._files.show(message.listing)
             self._show_keys()
 
-    def on_file_browser_folder_wanted(self, message: FileBrowser.FolderWanted) -> None:
-        watched, client = self.board.watched, self.client
+    def on_file_browser_folder_requested(self, message: FileBrowser.FolderRequested) -> None:
+        watched, client = self.task_state.selected, self.client
         if watched is not None:
             from tui.state import file_listing
 
@@ -296,9 +301,9 @@ class Watching(TaskActions):
         if self._watched(message.task_id) and not self.session_ended(message.error) and self._files:
             self._files.refused(message.error)
 
-    def on_file_browser_wanted(self, message: FileBrowser.Wanted) -> None:
+    def on_file_browser_preview_requested(self, message: FileBrowser.PreviewRequested) -> None:
         self._show_keys()
-        watched, client, path = self.board.watched, self.client, message.path
+        watched, client, path = self.task_state.selected, self.client, message.path
         if watched is not None:
             from tui import preview
 
@@ -319,5 +324,5 @@ class Watching(TaskActions):
 
 
 def _touches_files(event: TaskEvent) -> bool:
-    """Whether files may have changed by what this event tells."""
+    """Return True if an event of this type may have changed files."""
     return event.get("type") in _FILE_EVENTS

@@ -1,4 +1,4 @@
-"""The order of the list of tasks: what needs attention first."""
+"""Order of the task list: tasks that need attention first."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from beray.schema import Task
 from tui import status
 
 FRESH: Final = timedelta(days=1)
-"""How long a failure that has been read stays near the top."""
+"""Time for which a failure that has been read stays near the top."""
 
 
 class Attention(IntEnum):
-    """The groups of the list, from its top."""
+    """Groups of the task list, from top to bottom."""
 
     WAITS = 0
     FAILED = 1
@@ -26,9 +26,9 @@ class Attention(IntEnum):
 
 
 def unread(task: Task, seen: Mapping[int, int]) -> int:
-    """How many events of ``task`` have not been looked at.
+    """Return the number of events of ``task`` that have not been seen.
 
-    A server that does not count them has one news of a task: that it has ended.
+    For a server that does not count events, the end of the task counts as one.
     """
     last_seq = task.get("last_seq")
     if last_seq is None:
@@ -37,31 +37,32 @@ def unread(task: Task, seen: Mapping[int, int]) -> int:
 
 
 def attention(task: Task, seen: Mapping[int, int], now: datetime) -> Attention:
-    said, is_unread = task["status"], unread(task, seen) > 0
-    if said == "INPUT_REQUIRED" and not status.is_chat(task):
+    """Return the group of ``task``."""
+    status_name, is_unread = task["status"], unread(task, seen) > 0
+    if status_name == "INPUT_REQUIRED" and not status.is_chat(task):
         return Attention.WAITS
-    if said == "FAILED" and (is_unread or _is_fresh(task, now)):
+    if status_name == "FAILED" and (is_unread or _is_fresh(task, now)):
         return Attention.FAILED
-    if said == "RUNNING":
+    if status_name == "RUNNING":
         return Attention.RUNNING
-    if status.at_rest(task):
+    if status.is_idle(task):
         return Attention.UNREAD if is_unread else Attention.REST
     return Attention.QUEUED
 
 
 def ordered(tasks: Iterable[Task], seen: Mapping[int, int], now: datetime) -> list[int]:
-    """The ids of ``tasks`` by attention, in each group the newest first."""
+    """Return the ids of ``tasks`` by attention, newest first within a group."""
     places = sorted((attention(task, seen, now), -task["id"]) for task in tasks)
     return [-number for _, number in places]
 
 
 def matches(task: Task, query: str, stopping: Collection[int] = ()) -> bool:
-    """Whether every word of ``query`` is in the goal, the state or the id (``#12`` or ``12``)."""
-    word = "stopping" if task["id"] in stopping else status.look(task).word
+    """Return True if each word of ``query`` occurs in the goal, the status or the id (``#12``)."""
+    word = "stopping" if task["id"] in stopping else status.task_display(task).word
     text = f"#{task['id']} {word} {task['status']} {status.title(task)}".casefold()
-    return all(part in text for part in query.casefold().split())
+    return all(word in text for word in query.casefold().split())
 
 
 def _is_fresh(task: Task, now: datetime) -> bool:
-    ended = status.moment(task.get("ended_at"))
+    ended = status.parse_time(task.get("ended_at"))
     return ended is None or now - ended < FRESH

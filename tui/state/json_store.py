@@ -1,8 +1,8 @@
-"""The files of what is remembered, written by one thread for all dashboards of the user.
+"""JSON files of the saved state, written by one thread and shared by all dashboards of a user.
 
-A change is made to a value in memory at once and noted; the thread brings the notes into
-the file a moment later: under a lock it reads what another dashboard may have written,
-applies the notes to that, and writes it whole. So each keeps what the other has added.
+A change is applied to the value in memory at once and queued. Shortly afterwards the thread
+takes a lock, reads the file again, applies the queued changes and rewrites it as a whole. So
+two dashboards that run at the same time keep each other's changes.
 """
 
 from __future__ import annotations
@@ -18,26 +18,32 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from beray import config
-from tui.state.saved_state import Kind
+from tui.state.saved_state import StateFile
 
 DELAY_SECONDS: Final = 0.1
-"""How long changes are gathered before they are written."""
+"""Time for which changes are collected before they are written."""
 CLOSE_SECONDS: Final = 0.09
 LOAD_SECONDS: Final = 0.5
-"""How long a reader waits for a file that is read for the first time."""
+"""Maximum time that a reader waits for the first read of a file."""
 _LOCK_SECONDS: Final = 1.0
-_AGAIN_SECONDS: Final = 1.0
-"""After what time that could not be written is tried again."""
-_MOST_CHANGES: Final = 2_000
+_RETRY_SECONDS: Final = 1.0
+"""Pause before a failed write is repeated."""
+_MAX_CHANGES: Final = 2_000
 
 T = TypeVar("T")
 Problem = Callable[[str], None]
 
 
-class Shelf(Generic[T]):
-    """One file, its value as far as this process knows, and what is not in the file yet."""
+class JsonFile(Generic[T]):
+    """JSON file with its current value and the changes that are not written yet.
 
-    def __init__(self, folder: Path, kind: Kind[T], changed: Callable[[], None]) -> None:
+    Args:
+        folder: Directory of the file.
+        kind: Name and format of the file.
+        changed: Called after each change, to wake the writer.
+    """
+
+    def __init__(self, folder: Path, kind: StateFile[T], changed: Callable[[], None]) -> None:
         self.path = folder / kind.name
         self._kind = kind
         self._changed = changed
@@ -45,12 +51,13 @@ class Shelf(Generic[T]):
         self._value = kind.empty
         self._stored = kind.empty
         self._stamp: tuple[int, ...] | None = None
-        """Of which state of the file ``_stored`` is."""
+        """Identifies the version of the file that ``_stored`` was read from."""
         self._changes: list[tuple[str, Callable[[T], T]]] = []
         self._loaded = threading.Event()
 
     @property
     def value(self) -> T:
+        """Current value; waits up to ``LOAD_SECONDS`` for the first read."""
         self._loaded.wait(LOAD_SECONDS)
         return self._value
 
@@ -58,7 +65,10 @@ class Shelf(Generic[T]):
         """Change the value now and the file soon.
 
         Args:
-            replaces: a change is left out where the next one has the same word here.
+            change: Returns the new value for an old one. It is applied again to the value in
+                the file.
+            replaces: Key of the change. A queued change is dropped if the next one has the
+                same key.
         """
         with self._mutex:
             self._value = change(self._value)
@@ -66,10 +76,10 @@ class Shelf(Generic[T]):
                 self._changes[-1] = (replaces, change)
             else:
                 self._changes.append((replaces, change))
-                del self._changes[:-_MOST_CHANGES]
+                del self._changes[:-_MAX_CHANGES]
         self._changed()
 
-    # In the thread of the keeper
+    # Called by the writer thread
 
     def load(self, problem: Problem) -> None:
         """Read the file for the first time."""
@@ -83,10 +93,10 @@ class Shelf(Generic[T]):
             self._loaded.set()
 
     def store(self, problem: Problem) -> None:
-        """Bring the changes into the file. Call it under the lock.
+        """Write the queued changes to the file. The caller holds the lock.
 
         Raises:
-            OSError: it cannot be read or written; the changes wait for another time.
+            OSError: The file cannot be read or written. The changes remain queued.
         """
         with self._mutex:
             changes = list(self._changes)
@@ -100,7 +110,7 @@ class Shelf(Generic[T]):
             config.write_private_file(self.path, json.dumps(self._kind.dump(value)))
             self._stored, self._stamp = value, _stamp(self.path)
         with self._mutex:
-            # What was replaced meanwhile stays to be written.
+            # Changes that were replaced meanwhile still have to be written.
             written = dict.fromkeys(map(id, changes))
             self._changes = [change for change in self._changes if id(change) not in written]
             self._value = value
@@ -108,11 +118,12 @@ class Shelf(Generic[T]):
                 self._value = change(self._value)
 
     def is_changed(self) -> bool:
+        """Return True if changes are queued."""
         with self._mutex:
             return bool(self._changes)
 
     def _read(self, problem: Problem, *, set_aside: bool = False) -> None:
-        """Make ``_stored`` what the file says."""
+        """Read the file into ``_stored`` if it has changed."""
         stamp = _stamp(self.path)
         if stamp is None:
             self._stored, self._stamp = self._kind.empty, None
@@ -128,9 +139,9 @@ class Shelf(Generic[T]):
         if damaged and set_aside:
             aside = self.path.with_suffix(".damaged")
             os.replace(self.path, aside)
-            problem(f"{self.path.name} was damaged; what could not be read is in {aside}")
+            problem(f"{self.path.name} was damaged and has been renamed to {aside}")
         elif damaged:
-            self.change(_unchanged)  # so that it is set aside under the lock
+            self.change(_unchanged)  # has the writer rename the file under the lock
 
 
 def _unchanged(value: T) -> T:
@@ -145,12 +156,12 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-class Keeper:
-    """The thread that reads the shelves once and writes what has changed."""
+class JsonWriter:
+    """Thread that reads all files of the saved state once and writes their changes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._shelves: list[Shelf[Any]] = []
+        self._json_files: list[JsonFile[Any]] = []
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._problems: list[str] = []
@@ -158,80 +169,86 @@ class Keeper:
         self._mutex = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="beray-memory", daemon=True)
 
-    def shelf(self, kind: Kind[T]) -> Shelf[T]:
-        made = Shelf(self.folder, kind, self._wake.set)
-        self._shelves.append(made)
-        return made
+    def json_file(self, kind: StateFile[T]) -> JsonFile[T]:
+        """Return a new file that is read and written by this thread. Call before ``start``."""
+        json_file = JsonFile(self.folder, kind, self._wake.set)
+        self._json_files.append(json_file)
+        return json_file
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is not written yet, within a tenth of a second. Idempotent."""
+        """Write the remaining changes, within a tenth of a second. Idempotent."""
         self._closing.set()
         self._wake.set()
         self._thread.join(CLOSE_SECONDS)
 
-    def tell(self, listener: Problem) -> None:
-        """Have ``listener`` called, in any thread, with each thing that goes wrong, once."""
+    def set_problem_listener(self, listener: Problem) -> None:
+        """Have ``listener`` called once for each distinct problem, from any thread."""
         with self._mutex:
             self._listener, earlier = listener, list(self._problems)
-        for words in earlier:
-            listener(words)
+        for text in earlier:
+            listener(text)
 
-    def _problem(self, words: str) -> None:
+    def _problem(self, text: str) -> None:
         with self._mutex:
-            if words in self._problems:
+            if text in self._problems:
                 return
-            self._problems.append(words)
+            self._problems.append(text)
             listener = self._listener
         if listener is not None:
-            listener(words)
+            listener(text)
 
     def _run(self) -> None:
-        for shelf in self._shelves:
+        for json_file in self._json_files:
             try:
-                shelf.load(self._problem)
+                json_file.load(self._problem)
             except OSError as error:
-                self._problem(f"{shelf.path} cannot be read: {_words(error)}")
+                self._problem(f"Cannot read {json_file.path}: {_error_text(error)}")
         while True:
             self._wake.wait()
             self._closing.wait(DELAY_SECONDS)
             closing = self._closing.is_set()
             self._wake.clear()
-            written = self._write(shelf for shelf in self._shelves if shelf.is_changed())
+            written = self._write(
+                json_file for json_file in self._json_files if json_file.is_changed()
+            )
             if closing:
                 return
             if not written:
-                self._closing.wait(_AGAIN_SECONDS)
+                self._closing.wait(_RETRY_SECONDS)
                 self._wake.set()
 
-    def _write(self, shelves: Iterable[Shelf[Any]]) -> bool:
-        """Store the shelves; whether that has worked."""
-        changed = list(shelves)
+    def _write(self, json_files: Iterable[JsonFile[Any]]) -> bool:
+        """Write the changed files; return True if that succeeded."""
+        changed = list(json_files)
         if not changed:
             return True
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(self.folder / "lock", timeout=_LOCK_SECONDS, mode=0o600):
-                return not [shelf for shelf in changed if not self._store(shelf)]
+                return not [json_file for json_file in changed if not self._store(json_file)]
         except LockTimeout:
-            self._problem(f"{self.folder} is locked by another dashboard: nothing is remembered")
+            self._problem(
+                f"{self.folder} is locked by another dashboard: drafts and settings are not saved"
+            )
         except (OSError, NotImplementedError) as error:
-            self._problem(f"{self.folder} cannot be used: {_words(error)}")
+            self._problem(f"Cannot save drafts and settings in {self.folder}: {_error_text(error)}")
         return False
 
-    def _store(self, shelf: Shelf[Any]) -> bool:
+    def _store(self, json_file: JsonFile[Any]) -> bool:
         try:
-            # What a dashboard that was killed while it wrote has left.
-            for partial in self.folder.glob(f".{shelf.path.name}.*"):
+            # Remove temporary files of dashboards that were killed while writing.
+            for partial in self.folder.glob(f".{json_file.path.name}.*"):
                 partial.unlink(missing_ok=True)
-            shelf.store(self._problem)
+            json_file.store(self._problem)
         except OSError as error:
-            self._problem(f"{shelf.path} cannot be written: {_words(error)}")
+            self._problem(f"Cannot write {json_file.path}: {_error_text(error)}")
             return False
         return True
 
 
-def _words(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

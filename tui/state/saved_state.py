@@ -1,7 +1,7 @@
-"""What the dashboard remembers, as plain values: read from JSON, changed, written as JSON.
+"""Saved state of the dashboard as immutable values, with conversion from and to JSON.
 
-Nothing here touches a file. Values are never changed in place: every function gives a
-new one, so that a thread may write the old one while the next comes into being.
+This module does no I/O. Functions return new values instead of changing their arguments, so
+that a thread may write one value while the next is created.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from typing import Any, Final, Generic, TypeVar
 
 from tui.state.task_draft import TaskDraft, Tool
 
-MOST_GOALS: Final = 500
-MOST_GOAL_CHARACTERS: Final = 2_000_000
-"""How many characters the goals of the history have in all; the oldest go first."""
-MOST_SEEN: Final = 20_000
-"""Of how many tasks of an account is known what was read; the newest stay."""
+MAX_GOALS: Final = 500
+MAX_GOAL_CHARACTERS: Final = 2_000_000
+"""Total characters of all goals in the history; the oldest goals are dropped."""
+MAX_SEEN_TASKS: Final = 20_000
+"""Tasks per account whose last seen event is stored; the newest are kept."""
 
 History = tuple[TaskDraft, ...]
-"""Goals without attachments, the oldest first."""
+"""Submitted goals without attachments, oldest first."""
 Drafts = Mapping[str, TaskDraft]
 Seen = Mapping[str, Mapping[int, int]]
-"""By account and task: the seq that was read to."""
+"""Last seen ``seq`` by account and task."""
 Settings = Mapping[str, str]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kind(Generic[T]):
-    """One thing that is remembered, in a file of its own.
+class StateFile(Generic[T]):
+    """Format of one file of the saved state.
 
     Attributes:
-        name: the name of the file.
-        empty: what there is before anything is remembered.
-        read: from decoded JSON, and whether something of it was not as it should be.
-        dump: to JSON.
+        name: Name of the file.
+        empty: Value of a missing file.
+        read: Converts decoded JSON to the value; the flag is True if a part was invalid.
+        dump: Converts the value to an object that JSON can represent.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Kind(Generic[T]):
 # History
 
 
-def with_goal(history: History, order: TaskDraft) -> History:
-    """``history`` with one more at its end, unless that is what it ends with."""
-    entry = replace(order, attachments=())
+def with_goal(history: History, draft: TaskDraft) -> History:
+    """Return ``history`` with one more goal, unless it equals the last one."""
+    entry = replace(draft, attachments=())
     if history and history[-1] == entry:
         return history
-    longer = (*history, entry)[-MOST_GOALS:]
-    excess = sum(len(one.goal) for one in longer) - MOST_GOAL_CHARACTERS
+    longer = (*history, entry)[-MAX_GOALS:]
+    excess = sum(len(one.goal) for one in longer) - MAX_GOAL_CHARACTERS
     first = 0
     while excess > 0 and first < len(longer) - 1:
         excess -= len(longer[first].goal)
@@ -66,32 +66,34 @@ def with_goal(history: History, order: TaskDraft) -> History:
 # Drafts
 
 
-def with_draft(drafts: Drafts, account: str, order: TaskDraft) -> Drafts:
-    return {**drafts, account: order}
+def with_draft(drafts: Drafts, account: str, draft: TaskDraft) -> Drafts:
+    """Return ``drafts`` with another draft for ``account``."""
+    return {**drafts, account: draft}
 
 
 def without_draft(drafts: Drafts, account: str, known: TaskDraft) -> Drafts:
-    """``drafts`` without that of ``account``, unless it has become another than ``known``."""
+    """Return ``drafts`` without the one of ``account``, unless it differs from ``known``."""
     if drafts.get(account) != known:
         return drafts
     return {name: draft for name, draft in drafts.items() if name != account}
 
 
-# What was read
+# Seen events
 
 
 def with_seen(seen: Seen, account: str, task_id: int, seq: int) -> Seen:
-    """``seen`` with ``task_id`` read to ``seq`` at least."""
+    """Return ``seen`` with the events of ``task_id`` up to at least ``seq`` marked as seen."""
     known = seen.get(account, {})
     if known.get(task_id, -1) >= seq:
         return seen
     tasks = {**known, task_id: seq}
-    if len(tasks) > MOST_SEEN:
-        tasks = {task: tasks[task] for task in sorted(tasks)[-MOST_SEEN:]}
+    if len(tasks) > MAX_SEEN_TASKS:
+        tasks = {task: tasks[task] for task in sorted(tasks)[-MAX_SEEN_TASKS:]}
     return {**seen, account: tasks}
 
 
 def without_seen(seen: Seen, account: str, task_id: int) -> Seen:
+    """Return ``seen`` without ``task_id``."""
     tasks = {task: seq for task, seq in seen.get(account, {}).items() if task != task_id}
     return {**seen, account: tasks}
 
@@ -99,8 +101,8 @@ def without_seen(seen: Seen, account: str, task_id: int) -> Seen:
 # JSON
 
 
-def _order(data: Any) -> TaskDraft | None:
-    """An order that was stored; ``None`` where it is none."""
+def _parse_draft(data: Any) -> TaskDraft | None:
+    """Return a stored draft, or None if ``data`` is invalid."""
     if not isinstance(data, dict) or not isinstance(data.get("goal"), str):
         return None
     tools, attachments = data.get("tools"), data.get("attachments", [])
@@ -118,28 +120,28 @@ def _are_tools(tools: Any) -> bool:
     )
 
 
-def _dumped(order: TaskDraft) -> dict[str, Any]:
-    data: dict[str, str | list[str] | list[Tool]] = {"goal": order.goal}
-    if order.tools:
-        data["tools"] = order.tools
-    if order.attachments:
-        data["attachments"] = [str(path) for path in order.attachments]
+def _dump_draft(draft: TaskDraft) -> dict[str, Any]:
+    data: dict[str, str | list[str] | list[Tool]] = {"goal": draft.goal}
+    if draft.tools:
+        data["tools"] = draft.tools
+    if draft.attachments:
+        data["attachments"] = [str(path) for path in draft.attachments]
     return data
 
 
 def _read_history(data: Any) -> tuple[History, bool]:
     if not isinstance(data, list):
         return (), True
-    orders = [_order(entry) for entry in data]
-    return tuple(order for order in orders if order is not None), None in orders
+    drafts = [_parse_draft(entry) for entry in data]
+    return tuple(draft for draft in drafts if draft is not None), None in drafts
 
 
 def _read_drafts(data: Any) -> tuple[Drafts, bool]:
     if not isinstance(data, dict):
         return {}, True
-    orders = {account: _order(entry) for account, entry in data.items()}
-    good = {account: order for account, order in orders.items() if order is not None}
-    return good, len(good) < len(orders)
+    drafts = {account: _parse_draft(entry) for account, entry in data.items()}
+    good = {account: draft for account, draft in drafts.items() if draft is not None}
+    return good, len(good) < len(drafts)
 
 
 def _read_seen(data: Any) -> tuple[Seen, bool]:
@@ -164,14 +166,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-HISTORY: Final[Kind[History]] = Kind(
-    "history.json", (), _read_history, lambda history: [_dumped(order) for order in history]
+HISTORY: Final[StateFile[History]] = StateFile(
+    "history.json", (), _read_history, lambda history: [_dump_draft(draft) for draft in history]
 )
-DRAFTS: Final[Kind[Drafts]] = Kind(
+DRAFTS: Final[StateFile[Drafts]] = StateFile(
     "drafts.json",
     {},
     _read_drafts,
-    lambda drafts: {account: _dumped(order) for account, order in drafts.items()},
+    lambda drafts: {account: _dump_draft(draft) for account, draft in drafts.items()},
 )
-SEEN: Final[Kind[Seen]] = Kind("seen.json", {}, _read_seen, _plain)
-SETTINGS: Final[Kind[Settings]] = Kind("settings.json", {}, _read_settings, _plain)
+SEEN: Final[StateFile[Seen]] = StateFile("seen.json", {}, _read_seen, _plain)
+SETTINGS: Final[StateFile[Settings]] = StateFile("settings.json", {}, _read_settings, _plain)

@@ -1,4 +1,4 @@
-"""What is known of the selected task: its log, and the state of its stream."""
+"""State of the selected task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beray.schema import FileItem
 from beray.streaming.cursor import StreamState
 from tui.events.event_buffer import EventBuffer
 
-_WORDS: Final = {
+_STREAM_TEXTS: Final = {
     StreamState.CONNECTING: ("◌ connecting", "connecting"),
     StreamState.LIVE: ("● live", "online"),
     StreamState.RECONNECTING: ("◌ reconnecting", "offline"),
@@ -20,12 +20,17 @@ _WORDS: Final = {
 
 
 @dataclass
-class WatchedTask:
-    """The selected task.
+class SelectedTask:
+    """Selected task with its event buffer, the state of its stream and its files.
 
     Attributes:
-        retry_at: when the next attempt to come back is made, while reconnecting.
-        failure: why the stream was given up, in words.
+        task_id: Id of the task.
+        record: Events that were received.
+        stream: State of the event stream.
+        retry_at: Time of the next attempt while reconnecting.
+        failure: Error message of a stream that is not retried, or "".
+        files: Files of the task, or None while they are not known.
+        files_failure: Error message of the last request for the files, or "".
     """
 
     task_id: int
@@ -36,8 +41,8 @@ class WatchedTask:
     files: list[FileItem] | None = None
     files_failure: str = ""
 
-    def stream_is(self, state: StreamState, retry_in: float, now: datetime) -> None:
-        """Take over what the stream says of itself; ``retry_in`` is in seconds."""
+    def set_stream_state(self, state: StreamState, retry_in: float, now: datetime) -> None:
+        """Set the state of the stream; ``retry_in`` is in seconds."""
         self.stream = state
         self.retry_at = (
             now + timedelta(seconds=retry_in) if state is StreamState.RECONNECTING else None
@@ -45,15 +50,15 @@ class WatchedTask:
 
     @property
     def counts_down(self) -> bool:
-        """Whether ``stream_words`` says something else a second later."""
+        """True if ``stream_text`` changes every second."""
         return self.retry_at is not None and not self.failure
 
-    def stream_words(self, now: datetime) -> tuple[str, str]:
-        """The state of the connection for a reader, and the style class of it."""
+    def stream_text(self, now: datetime) -> tuple[str, str]:
+        """Return a description of the stream's state and its style class."""
         if self.failure:
             return "○ stream lost", "offline"
-        words, name = _WORDS[self.stream]
+        text, name = _STREAM_TEXTS[self.stream]
         left = (self.retry_at - now).total_seconds() if self.retry_at is not None else 0.0
         if left > 0:
-            words = f"{words} in {math.ceil(left)} s"
-        return words, name
+            text = f"{text} in {math.ceil(left)} s"
+        return text, name

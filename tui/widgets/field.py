@@ -1,4 +1,4 @@
-"""A labelled input with a place beside it for what is wrong with it."""
+"""Form controls with a label and an error message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _first_line(text: str) -> str:
 
 
 class FieldInput(Input):
-    """Input that makes pasted text printable; a secret is never copied anywhere."""
+    """Input that makes pasted text printable; a secret cannot be copied."""
 
     def __init__(self, value: str, secret: bool, whole: Callable[[str], str | None] | None) -> None:
         super().__init__(value, password=secret)
@@ -50,11 +50,15 @@ class FieldInput(Input):
 
 
 class Field(Vertical):
-    """One input of a form.
+    """Text field of a form.
 
     Args:
-        secret: never show what is typed.
-        whole: returns the new value for pasted text, or ``None`` to insert that text.
+        label: Title of the field.
+        id: Id of the widget.
+        secret: Whether the typed text is hidden.
+        value: Initial text.
+        disabled: Whether the field is initially disabled.
+        whole: Returns the new value of the field for pasted text, or None to insert that text.
     """
 
     def __init__(
@@ -81,25 +85,27 @@ class Field(Vertical):
 
     @property
     def input(self) -> Input:
+        """The input widget."""
         return self.query_one(Input)
 
     @property
     def value(self) -> str:
+        """Current text."""
         return self.input.value
 
     def refuse(self, problem: str, *, enter: bool = True) -> None:
-        """Say what is wrong, and put the cursor there."""
+        """Show an error message and, by default, focus the field."""
         self.query_one(".problem", Static).update(sanitize.line(problem))
         self.add_class("refused")
         if enter:
             self.enter()
 
     def enter(self) -> None:
-        """Put the cursor here, at once: the next key that was typed already belongs here."""
+        """Focus the field immediately, so that the next typed key arrives here."""
         self.screen.set_focus(self.input)
 
     def accept(self) -> None:
-        """Say nothing any more."""
+        """Remove the error message."""
         self.query_one(".problem", Static).update(Content(""))
         self.remove_class("refused")
 

@@ -1,4 +1,4 @@
-"""A task's files: the tree, and the beginning of the one that is selected."""
+"""Files of a task: the tree and a preview of the selected file."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from textual.widgets import ContentSwitcher, Static, Tree
 
 from beray.schema import FileItem, FilePage
 from tui import preview, sanitize
-from tui.state.file_listing import FileListing, Folder, is_folder, path_of
-from tui.widgets.file_tree import FileTree, Rest
+from tui.state.file_listing import ListedFolder, TaskFileListing, is_folder, path_of
+from tui.widgets.file_tree import FileTree, MoreEntries
 from tui.widgets.line_view import LineView
 
 
 class FileBrowser(Horizontal):
-    """Is given files and previews; says which file it wants to see."""
+    """File tree with a preview. Requests directories and previews through messages."""
 
-    class Wanted(Message):
-        """The cursor is on this file: a preview of it would be welcome."""
+    class PreviewRequested(Message):
+        """The cursor is on the file ``path``: its preview is needed."""
 
         def __init__(self, path: str) -> None:
             super().__init__()
             self.path = path
 
-    class FolderWanted(Message):
-        """A page of a folder is to be read: the first one, or the one ``after`` a position."""
+    class FolderRequested(Message):
+        """A page of a directory is needed: the first one, or the one after the cursor ``after``."""
 
         def __init__(self, path: str, after: str | None) -> None:
             super().__init__()
@@ -35,17 +35,17 @@ class FileBrowser(Horizontal):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._listing: FileListing | None = None
+        self._listing: TaskFileListing | None = None
         self._reading: str | None = None
         self._queue: list[str] = []
-        """Folders to be read, one at a time: all folders of a level can be opened at once."""
+        """Directories to be read one after the other: a whole level may be opened at once."""
         self._wanted = ""
         self._sought = ""
         self._pinned = ""
 
     def compose(self) -> ComposeResult:
         with ContentSwitcher(initial="files-note", id="files-left"):
-            yield Static("Reading the files …", id="files-note", classes="note", markup=False)
+            yield Static("Loading files …", id="files-note", classes="note", markup=False)
             yield FileTree(id="tree")
         with ContentSwitcher(initial="preview-note", id="files-right"):
             yield Static(id="preview-note", classes="note", markup=False)
@@ -53,17 +53,17 @@ class FileBrowser(Horizontal):
 
     @property
     def selected_file(self) -> str | None:
-        """The path of the file under the cursor; ``None`` for a folder, or nothing."""
+        """Path of the file under the cursor; None for a directory or an empty tree."""
         item = self.query_one(FileTree).selected
         return path_of(item) if item is not None and not is_folder(item) else None
 
     @property
     def is_large(self) -> bool:
-        """Whether the files were too many to be read in one call."""
+        """True if the files were too many to be read in one request."""
         return self._listing is not None and not self._listing.is_whole
 
     def open_folders(self) -> dict[str, int]:
-        """Return the open folders, with the number of entries that are shown of each."""
+        """Return the open directories with their number of displayed entries."""
         if self._listing is None:
             return {}
         known = self._listing.folders
@@ -73,15 +73,16 @@ class FileBrowser(Horizontal):
         }
 
     def forget(self) -> None:
-        """Another task: nothing is known of its files."""
+        """Remove everything: another task was selected."""
         self._listing, self._wanted, self._sought, self._pinned = None, "", "", ""
         self._reading = None
         self._queue.clear()
         self.query_one(FileTree).clear()
-        self._note("left", Content("Reading the files …"))
+        self._note("left", Content("Loading files …"))
         self._note("right", Content(""))
 
-    def show(self, listing: FileListing) -> None:
+    def show(self, listing: TaskFileListing) -> None:
+        """Show a new listing; the cursor and the open directories are kept."""
         listing = listing.merged(self._listing, self.open_folders())
         if listing == self._listing:
             self._seek()
@@ -99,18 +100,18 @@ class FileBrowser(Horizontal):
             self._want(path)
         self._seek()
         if self._wanted:
-            # The file on show may be another one by now.
-            self.post_message(self.Wanted(self._wanted))
+            # The file may have changed since its preview was read.
+            self.post_message(self.PreviewRequested(self._wanted))
 
     def add_page(self, path: str, after: str | None, page: FilePage) -> None:
-        """Show a page of a folder, if it still is the one that comes next."""
+        """Show a page of a directory, unless it is outdated."""
         self._go_on(path)
         listing = self._listing
         if listing is None or listing.is_whole:
             return
         known = listing.folders.get(path)
         if known is None and after is None:
-            known = Folder([])
+            known = ListedFolder([])
         if known is None or known.after != after:
             return
         folder = known.extended(page)
@@ -121,11 +122,12 @@ class FileBrowser(Horizontal):
         self._seek()
 
     def page_refused(self, path: str, error: BaseException) -> None:
+        """Show that a page of the directory ``path`` could not be read."""
         self._go_on(path)
-        self.query_one(FileTree).note(path, sanitize.words(error))
+        self.query_one(FileTree).note(path, sanitize.error_text(error))
 
     def select(self, path: str) -> None:
-        """Put the cursor on a file, as soon as it is known that it is there."""
+        """Move the cursor to a file as soon as its directory has been read."""
         self._sought = path
         self._seek()
 
@@ -149,7 +151,7 @@ class FileBrowser(Horizontal):
             tree.call_after_refresh(tree.go_to, node)
 
     def _want(self, path: str) -> None:
-        """Have the folder at ``path`` read, if it is not known yet."""
+        """Request the directory at ``path`` if it has not been read."""
         if self._listing is None or path in self._listing.folders:
             return
         if path not in (self._reading, *self._queue):
@@ -160,10 +162,10 @@ class FileBrowser(Horizontal):
         known = self._listing.folders.get(path) if self._listing is not None else None
         if known is not None and known.after is not None and self._reading is None:
             self._reading = path
-            self.post_message(self.FolderWanted(path, known.after))
+            self.post_message(self.FolderRequested(path, known.after))
 
     def _go_on(self, path: str) -> None:
-        """Read the next folder, after an answer about ``path``."""
+        """Request the next directory after a response for ``path``."""
         if self._reading == path:
             self._reading = None
             self._read_next()
@@ -171,47 +173,49 @@ class FileBrowser(Horizontal):
     def _read_next(self) -> None:
         if self._reading is None and self._queue:
             self._reading = self._queue.pop(0)
-            self.post_message(self.FolderWanted(self._reading, None))
+            self.post_message(self.FolderRequested(self._reading, None))
 
     def refused(self, error: BaseException) -> None:
+        """Show that the files could not be read."""
         self._listing = None
-        self._note("left", sanitize.block(sanitize.words(error)), failed=True)
+        self._note("left", sanitize.block(sanitize.error_text(error)), failed=True)
 
     def show_preview(self, path: str, content: bytes, complete: bool) -> None:
-        """Show a file's first bytes as text, or say that they are none."""
+        """Show the first bytes of a file as text, or report that the file is not text."""
         if path != self._wanted:
             return
         document = preview.document(content, complete)
         if not content:
             self._note("right", Content("An empty file."))
         elif document is None:
-            self._note("right", Content("A binary file.\nd downloads it."))
+            self._note("right", Content("A binary file.\nPress d to download it."))
         else:
             self.query_one("#files-right", ContentSwitcher).current = "preview"
             self.query_one("#preview", LineView).show(document)
 
     def preview_refused(self, path: str, error: BaseException) -> None:
+        """Show that the preview of ``path`` could not be read."""
         if path == self._wanted:
-            self._note("right", sanitize.block(sanitize.words(error)), failed=True)
+            self._note("right", sanitize.block(sanitize.error_text(error)), failed=True)
 
-    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[FileItem | Rest]) -> None:
+    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[FileItem | MoreEntries]) -> None:
         event.stop()
         self._look()
 
-    def on_tree_node_expanded(self, event: Tree.NodeExpanded[FileItem | Rest]) -> None:
+    def on_tree_node_expanded(self, event: Tree.NodeExpanded[FileItem | MoreEntries]) -> None:
         event.stop()
         item = event.node.data
-        if item is None or isinstance(item, Rest):
+        if item is None or isinstance(item, MoreEntries):
             return
         path = path_of(item)
         if self._listing is not None and path not in self._listing.folders:
-            self.query_one(FileTree).note(path, "reading …")
+            self.query_one(FileTree).note(path, "loading …")
             self._want(path)
 
     def _look(self) -> None:
-        """Ask for what belongs to the line under the cursor: a preview, or further entries."""
+        """Request the preview or the entries that belong to the line under the cursor."""
         node = self.query_one(FileTree).cursor_node
-        if node is not None and isinstance(node.data, Rest):
+        if node is not None and isinstance(node.data, MoreEntries):
             self._want_more(node.data.folder)
         path = self.selected_file
         if path is None:
@@ -219,12 +223,12 @@ class FileBrowser(Horizontal):
             self._note("right", Content(""))
         elif path != self._wanted:
             self._wanted = path
-            self.post_message(self.Wanted(path))
+            self.post_message(self.PreviewRequested(path))
 
-    def _note(self, side: str, words: Content, *, failed: bool = False) -> None:
+    def _note(self, side: str, text: Content, *, failed: bool = False) -> None:
         switcher = self.query_one(f"#files-{side}", ContentSwitcher)
         name = "files-note" if side == "left" else "preview-note"
         note = self.query_one(f"#{name}", Static)
-        note.update(words)
+        note.update(text)
         note.set_class(failed, "failed")
         switcher.current = name

@@ -1,4 +1,4 @@
-"""The pane of the tasks: the list, and the line that filters it."""
+"""Task list pane: the list and its filter."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ from beray.schema import Task
 from tui.widgets.task_list import TaskList
 
 
-class _FilterLine(Input):
+class _FilterInput(Input):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "give_up", "Clear"),
         Binding("up", "pass_on(-1)", show=False),
         Binding("down", "pass_on(1)", show=False),
     ]
 
-    class GivenUp(Message):
-        """The filter is not wanted any more."""
+    class Cancelled(Message):
+        """The user cancelled the filter."""
 
     def action_give_up(self) -> None:
-        self.post_message(self.GivenUp())
+        self.post_message(self.Cancelled())
 
     def action_pass_on(self, by: int) -> None:
-        """Move in the list without leaving the line."""
+        """Move the cursor of the list while the filter keeps the focus."""
         self.screen.query_one(TaskList).action_move(by)
 
 
 class Inbox(Vertical):
-    """Shows the tasks it is given; says what they are to be filtered by."""
+    """Task list with a filter. Posts ``Filtered`` when the filter changes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        # With priority: so it takes effect before what was typed behind it is given away.
+        # Priority, so that it takes effect before the keys typed after it are dispatched.
         Binding("slash", "filter", "Filter", key_display="/", priority=True),
         Binding("escape", "unfilter", "All tasks", show=False),
     ]
 
     class Filtered(Message):
+        """The text of the filter has changed."""
+
         def __init__(self, query: str) -> None:
             super().__init__()
             self.query = query
@@ -55,17 +57,18 @@ class Inbox(Vertical):
     def compose(self) -> ComposeResult:
         yield TaskList(id="task-list")
         yield Static("No task matches.", id="no-match", classes="note", markup=False)
-        line = _FilterLine(placeholder="goal, state or #id", id="filter", compact=True)
+        line = _FilterInput(placeholder="goal, state or #id", id="filter", compact=True)
         line.display = False
         yield line
 
     @property
     def tasks(self) -> TaskList:
+        """The list widget."""
         return self.query_one(TaskList)
 
     @property
-    def _line(self) -> _FilterLine:
-        return self.query_one(_FilterLine)
+    def _line(self) -> _FilterInput:
+        return self.query_one(_FilterInput)
 
     def show(
         self,
@@ -75,7 +78,7 @@ class Inbox(Vertical):
         unread: Callable[[Task], int],
         stopping: Collection[int],
     ) -> None:
-        """Show ``tasks``, which the filter has left of ``total``."""
+        """Show ``tasks``, the tasks that match the filter, out of ``total``."""
         self.tasks.show(tasks, now, unread, stopping)
         none = bool(total) and not tasks
         self.tasks.display = not none
@@ -83,23 +86,23 @@ class Inbox(Vertical):
         running = sum(task["status"] == "RUNNING" for task in tasks)
         count = f"{len(tasks)} of {total}" if self._line.value else str(total)
         titles = (f"Tasks · {count}" if total else "Tasks", f"{running} running" if running else "")
-        if titles != self._titles:  # to set them draws the whole inbox
+        if titles != self._titles:  # setting them redraws the whole pane
             self._titles = titles
             self.border_title, self.border_subtitle = map(Content, titles)
 
     def action_filter(self) -> None:
-        """Filter the list as is typed."""
+        """Filter the list while typing."""
         self._line.display = True
-        # At once: the next key that was typed already belongs there.
+        # Immediate focus, so that the next typed key arrives in the filter.
         self.screen.set_focus(self._line)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "filter":
             return not self._line.has_focus
-        # Where nothing is filtered, escape is for who comes behind.
+        # Without a filter, escape is left to other bindings.
         return action != "unfilter" or bool(self._line.value)
 
-    @on(_FilterLine.GivenUp)
+    @on(_FilterInput.Cancelled)
     def action_unfilter(self) -> None:
         self._line.value = ""
         self._leave_line()

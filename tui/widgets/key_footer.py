@@ -1,4 +1,4 @@
-"""The line of the keys."""
+"""Footer with the available keys."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from textual.widgets import Footer
 
 
 class KeyFooter(Footer):
-    """Says when the keys are on the screen for the first time, and is made anew for new keys only.
+    """Footer that announces its first display and is rebuilt only if the keys have changed.
 
-    Textual makes its footer anew whenever the focus moves, which mostly leaves the keys as
-    they are, and costs as much as to lay out the screen.
+    Textual rebuilds its footer whenever the focus moves. That rarely changes the keys and costs
+    as much as a layout of the screen.
     """
 
     class Shown(Message):
-        """What there is to do can be seen."""
+        """The footer is displayed for the first time."""
 
     _told = False
     _made_of: object = None
 
     async def recompose(self) -> None:
-        # On a screen that is being taken down, the widgets that the keys are asked of may be gone.
+        # While a screen is removed, the widgets that define the keys may be missing.
         if not self.is_attached or not self.display:
             return
         made_of = self._parts()
@@ -33,7 +33,7 @@ class KeyFooter(Footer):
             self.call_after_refresh(self.post_message, self.Shown())
 
     def _parts(self) -> object:
-        """Everything that the line is made of."""
+        """Return everything that the footer is built from."""
         keys = [
             (active.binding, active.enabled, active.tooltip)
             for active in self.screen.active_bindings.values()

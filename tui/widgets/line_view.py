@@ -1,4 +1,4 @@
-"""A scrolling view of a document: lines, wrapped to its width, drawn row by row."""
+"""Scrolling view of a document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.document import Document
-from tui.widgets.component_colours import ink
+from tui.widgets.drawing import foreground_style
 from tui.wrapping import wrapped
 
 
@@ -23,7 +23,7 @@ class _Row(NamedTuple):
 
 
 class LineView(ScrollView, can_focus=True):
-    """Shows a document from its top. There is no widget for a line."""
+    """Document viewer that wraps lines to its width and draws them without child widgets."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"line--gutter", "event--output", "event--note"}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -39,11 +39,11 @@ class LineView(ScrollView, can_focus=True):
 
     @property
     def row_texts(self) -> list[str]:
-        """The text of every row, without its gutter."""
+        """Text of each row without its gutter."""
         return [row.text for row in self._rows]
 
     def show(self, document: Document) -> None:
-        """Show another document."""
+        """Show another document from its top."""
         self._document = document
         self._lay_out()
         self.scroll_to(y=0, animate=False)
@@ -71,8 +71,8 @@ class LineView(ScrollView, can_focus=True):
             return Strip.blank(self.size.width, base)
         row = self._rows[number]
         gutter = self._document.gutter
-        segments = [Segment(row.text, base + ink(self, row.style))]
+        segments = [Segment(row.text, base + foreground_style(self, row.style))]
         if gutter:
             mark = f"{row.mark:<{gutter}}"
-            segments.insert(0, Segment(mark, base + ink(self, "line--gutter")))
+            segments.insert(0, Segment(mark, base + foreground_style(self, "line--gutter")))
         return Strip(segments).adjust_cell_length(self.size.width, base)

@@ -1,4 +1,4 @@
-"""The first line: what this is, where it is connected to, as whom, and whether it is."""
+"""Status bar: application name, server, account and connection state."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from textual.widgets import Static
 
 from beray.config import Target
 from tui import sanitize
-from tui.state.tasks import Connection
-from tui.widgets.words import tell
+from tui.state.tasks import ConnectionState
+from tui.widgets.drawing import update_label
 
 _STATES = {
-    Connection.CONNECTING: ("◌ connecting", "connecting"),
-    Connection.ONLINE: ("● online", "online"),
-    Connection.OFFLINE: ("○ offline", "offline"),
-    Connection.REFUSED: ("○ server error", "offline"),
+    ConnectionState.CONNECTING: ("◌ connecting", "connecting"),
+    ConnectionState.ONLINE: ("● online", "online"),
+    ConnectionState.OFFLINE: ("○ offline", "offline"),
+    ConnectionState.REFUSED: ("○ server error", "offline"),
 }
 
 
 class StatusBar(Horizontal):
-    """Is given the target and the state of the connection, and both as they change."""
+    """Top line of a screen."""
 
     def __init__(self, target: Target) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ class StatusBar(Horizontal):
     def compose(self) -> ComposeResult:
         yield Static(" BeRay ", id="brand", markup=False)
         yield Static(self._where(), id="where", markup=False)
-        words, name = _STATES[Connection.CONNECTING]
-        yield Static(Content(words), id="connection", classes=name, markup=False)
+        text, name = _STATES[ConnectionState.CONNECTING]
+        yield Static(Content(text), id="connection", classes=name, markup=False)
 
     def _where(self) -> Content:
         target = self._target
-        server = "own server" if target.embedded else target.profile
+        server = "local server" if target.embedded else target.profile
         parts = [sanitize.line(server, 60).stylize("bold")]
         if target.profile != target.url.rpartition("//")[2]:
             parts.append(sanitize.line(target.url, 120))
@@ -44,14 +44,15 @@ class StatusBar(Horizontal):
         return Content("  ").join(parts)
 
     def show_target(self, target: Target) -> None:
+        """Show another server or account."""
         self._target = target
-        # One that is not composed yet has it from the beginning.
+        # Before it is composed, the query is empty and ``compose`` uses the new target.
         for where in self.query("#where").results(Static):
             where.update(self._where())
 
-    def show(self, connection: Connection, retry_in: int | None = None) -> None:
-        """Show the state; ``retry_in`` says in how many seconds the server is asked again."""
-        words, name = _STATES[connection]
+    def show(self, connection: ConnectionState, retry_in: int | None = None) -> None:
+        """Show the state of the connection; ``retry_in`` is the time to the next attempt."""
+        text, name = _STATES[connection]
         if retry_in is not None and retry_in > 0:
-            words += f" · again in {retry_in} s"
-        tell(self.query_one("#connection", Static), Content(words), name)
+            text += f" · retry in {retry_in} s"
+        update_label(self.query_one("#connection", Static), Content(text), name)

@@ -1,4 +1,4 @@
-"""What a task is: its goal, status, times and the state of its stream, in two lines."""
+"""Header of the selected task: goal, status, facts and stream state in two lines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from textual.widgets import Static
 
 from beray.schema import Task
 from tui import sanitize, status
-from tui.state.selected_task import WatchedTask
-from tui.widgets.words import tell
+from tui.state.selected_task import SelectedTask
+from tui.widgets.drawing import update_label
 
 
 class TaskHead(Vertical):
-    """Is given a task and what is known of its stream."""
+    """Header of the selected task."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="goal", markup=False)
@@ -25,14 +25,15 @@ class TaskHead(Vertical):
             yield Static(id="task-facts", markup=False)
             yield Static(id="stream", markup=False)
 
-    def show(self, task: Task, watched: WatchedTask, now: datetime, *, stopping: bool) -> None:
-        look = status.look(task, stopping=stopping)
-        words, name = watched.stream_words(now)
+    def show(self, task: Task, watched: SelectedTask, now: datetime, *, stopping: bool) -> None:
+        """Show ``task`` and the state of its stream."""
+        look = status.task_display(task, stopping=stopping)
+        text, name = watched.stream_text(now)
         word = Content(f"{look.glyph} {look.word}")
-        tell(self.query_one("#goal", Static), sanitize.line(status.title(task), 1000))
-        tell(self.query_one("#task-status", Static), word, look.style)
-        tell(self.query_one("#task-facts", Static), _facts(task, now))
-        tell(self.query_one("#stream", Static), Content(words), name)
+        update_label(self.query_one("#goal", Static), sanitize.line(status.title(task), 1000))
+        update_label(self.query_one("#task-status", Static), word, look.style)
+        update_label(self.query_one("#task-facts", Static), _facts(task, now))
+        update_label(self.query_one("#stream", Static), Content(text), name)
 
 
 def _facts(task: Task, now: datetime) -> Content:
@@ -43,7 +44,7 @@ def _facts(task: Task, now: datetime) -> Content:
     if time:
         facts.append(time)
     runner, model = task.get("runner"), task.get("model")
-    if used := status.used(task):
+    if used := status.usage_text(task):
         facts.append(used)
     if runner:
         facts.append(str(model or runner))

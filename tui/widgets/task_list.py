@@ -1,4 +1,4 @@
-"""The inbox: the tasks in the order of attention, one or two rows each, whatever the width."""
+"""Task list widget with one or two rows per task."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from textual.strip import Strip
 
 from beray.schema import Task
 from tui import sanitize, status
-from tui.widgets.component_colours import ink, paper
+from tui.widgets.drawing import background_style, foreground_style
 
 _TIME_CELLS: Final = 4
 _UNREAD_CELLS: Final = 4
 _GOAL_CELLS: Final = 20
-"""What a goal keeps of a single row beside the last line."""
-_SAID_CELLS: Final = 12
-"""The least that is worth showing of a last line."""
+"""Cells of the goal that are kept if the last line is shown in the same row."""
+_LAST_LINE_CELLS: Final = 12
+"""Minimum width for showing a last line."""
 _TALL: Final = 12
-"""The height from which a task has a second row: its state and its last line."""
+"""Minimum height at which each task has a second row with its state and last line."""
 
 
 class TaskList(ScrollView, can_focus=True):
-    """Shows the tasks it is given and says which one the cursor is on."""
+    """List of tasks with a cursor. Draws only the visible rows."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "task-list--cursor",
@@ -51,14 +51,14 @@ class TaskList(ScrollView, can_focus=True):
     ]
 
     class Highlighted(Message):
-        """The cursor is on another task."""
+        """The cursor is on another task, or the list is empty."""
 
         def __init__(self, task_id: int | None) -> None:
             super().__init__()
             self.task_id = task_id
 
     class Opened(Message):
-        """The task under the cursor is to be looked at."""
+        """The user opened the task under the cursor."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -72,7 +72,7 @@ class TaskList(ScrollView, can_focus=True):
 
     @property
     def highlighted(self) -> int | None:
-        """The id of the task under the cursor."""
+        """Id of the task under the cursor, or None if the list is empty."""
         return self._tasks[self._cursor]["id"] if self._tasks else None
 
     def show(
@@ -82,9 +82,9 @@ class TaskList(ScrollView, can_focus=True):
         unread: Callable[[Task], int],
         stopping: Collection[int] = (),
     ) -> None:
-        """Show ``tasks``. The cursor stays on its task, or takes the place that it leaves.
+        """Show ``tasks``. The cursor stays on its task, or on its row if the task is missing.
 
-        A row is made when it is drawn, so that thousands of tasks cost as much as a screen.
+        Rows are created when they are drawn, so the cost does not depend on the number of tasks.
         """
         before = self.highlighted
         self._tasks, self._now = tasks, now
@@ -107,7 +107,7 @@ class TaskList(ScrollView, can_focus=True):
         self.refresh()
 
     def select(self, task_id: int) -> None:
-        """Put the cursor on a task, if it is in the list."""
+        """Move the cursor to a task if it is in the list."""
         for place, task in enumerate(self._tasks):
             if task["id"] == task_id:
                 self._move_to(place)
@@ -157,7 +157,7 @@ class TaskList(ScrollView, can_focus=True):
         if place >= len(self._tasks):
             return Strip.blank(self.size.width, base)
         if place == self._cursor:
-            base += paper(self, "task-list--cursor")
+            base += background_style(self, "task-list--cursor")
         make = self._second_row if second else self._first_row
         segments = make(self._tasks[place], width, base)
         return Strip(segments).adjust_cell_length(self.size.width, base)
@@ -166,27 +166,29 @@ class TaskList(ScrollView, can_focus=True):
         look = self._look(task)
         left = width - 3 - self._number_cells - 2 - _UNREAD_CELLS - _TIME_CELLS - 2
         goal = sanitize.fitted(status.title(task), left).rstrip()
-        # What the goal leaves of a single row is the last line's.
+        # The last line gets the space that the goal leaves in a single row.
         room = left - max(sanitize.cells(goal), _GOAL_CELLS) if self._rows == 1 else 0
         said = task.get("last_line") or ""
-        if not said or room < _SAID_CELLS:
+        if not said or room < _LAST_LINE_CELLS:
             room = 0
         bold = Style(bold=True) if (unread := self._unread(task)) else Style()
         number = f"{task['id']:>{self._number_cells}}  "
         segments = [
-            Segment(f" {look.glyph} ", base + ink(self, look.style)),
-            Segment(number, base + ink(self, "task-list--number")),
+            Segment(f" {look.glyph} ", base + foreground_style(self, look.style)),
+            Segment(number, base + foreground_style(self, "task-list--number")),
             Segment(sanitize.fitted(goal, left - room), base + bold),
         ]
         if room:
             words = "  ─ " + sanitize.fitted(said, room - 4)
-            segments.append(Segment(words, base + ink(self, "task-list--said")))
+            segments.append(Segment(words, base + foreground_style(self, "task-list--said")))
         badge = "" if not unread else str(unread) if unread < 1000 else "1k+"
         time = status.elapsed(task, self._now)
         return [
             *segments,
-            Segment(f"{badge:>{_UNREAD_CELLS}} ", base + ink(self, "task-list--unread")),
-            Segment(f"{time:>{_TIME_CELLS}} ", base + ink(self, "task-list--time")),
+            Segment(
+                f"{badge:>{_UNREAD_CELLS}} ", base + foreground_style(self, "task-list--unread")
+            ),
+            Segment(f"{time:>{_TIME_CELLS}} ", base + foreground_style(self, "task-list--time")),
         ]
 
     def _second_row(self, task: Task, width: int, base: Style) -> list[Segment]:
@@ -197,9 +199,9 @@ class TaskList(ScrollView, can_focus=True):
         left = max(0, width - len(indent) - len(word) - 1)
         return [
             Segment(indent, base),
-            Segment(word, base + ink(self, look.style)),
-            Segment(sanitize.fitted(said, left), base + ink(self, "task-list--said")),
+            Segment(word, base + foreground_style(self, look.style)),
+            Segment(sanitize.fitted(said, left), base + foreground_style(self, "task-list--said")),
         ]
 
-    def _look(self, task: Task) -> status.Look:
-        return status.look(task, stopping=task["id"] in self._stopping)
+    def _look(self, task: Task) -> status.StatusDisplay:
+        return status.task_display(task, stopping=task["id"] in self._stopping)

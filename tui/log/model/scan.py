@@ -13,7 +13,7 @@ from textual.message_pump import MessagePump
 from beray.exceptions import InvalidResponseError
 from tui.events.blocks import Block, BlockBuilder, BlockKind
 from tui.events.window import NumberedEvent, number_events
-from tui.io.background import EXPECTED, deliver
+from tui.io.background import EXPECTED_ERRORS, deliver
 from tui.log.model.query import Query
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class LogScan:
     def _run(self) -> None:
         try:
             found = self._find()
-        except EXPECTED as error:
+        except EXPECTED_ERRORS as error:
             self._post(ScanEnded(self, None, error))
         else:
             self._post(ScanEnded(self, found))

@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from tui import status
 from tui.log.render.layout import LogRow
-from tui.widgets.component_colours import ink
+from tui.widgets.drawing import foreground_style
 
 if TYPE_CHECKING:
     from tui.log.render.markdown import MarkdownRenderer
@@ -81,7 +81,7 @@ class Palette:
         """Return the style of a component class without its background."""
         style = self._styles.get(name)
         if style is None:
-            style = self._styles[name] = ink(self._widget, name)
+            style = self._styles[name] = foreground_style(self._widget, name)
         return style
 
     def base(self) -> Style:

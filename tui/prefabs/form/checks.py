@@ -1,7 +1,7 @@
-"""Whether a value fits a JSON Schema, as far as that can be said at once.
+"""Client-side validation of a value against a JSON Schema.
 
-What is not looked at here, such as patterns, formats and alternatives, the server looks at:
-a value that is refused here would be refused there, not the other way round.
+Patterns, formats and alternatives are left to the server. A value that is rejected here would
+also be rejected by the server, but not vice versa.
 
 Source: JSON Schema 2020-12, Validation 6.
 """
@@ -16,9 +16,9 @@ from beray.gateway.param_schema import Schema, resolved
 from tui.prefabs.form.limits import counted, number, plain
 from tui.prefabs.form.schema import as_json
 
-_DEEPEST: Final = 20
+_MAX_DEPTH: Final = 20
 _TYPES: Final = {
-    "string": "a text",
+    "string": "a string",
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
@@ -26,21 +26,23 @@ _TYPES: Final = {
     "object": "an object",
     "null": "null",
 }
-_MOST_NAMED: Final = 12
+_MAX_NAMED: Final = 12
 
 
 def misfit(value: Any, schema: Schema, root: Schema | None = None) -> str:
-    """Why ``value``, decoded JSON, does not fit ``schema``; "" where it seems to.
+    """Return why ``value``, decoded JSON, violates ``schema``, or "".
 
     Args:
-        root: what a ``$ref`` points into.
+        value: Decoded JSON.
+        schema: Schema of the value.
+        root: Schema that ``$ref`` refers to; by default ``schema``.
     """
     return next(_misfits(value, schema, root or schema, "", 0), "")
 
 
 def _misfits(value: Any, own: object, root: Schema, place: str, depth: int) -> Iterator[str]:
     schema = resolved(own, root)
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         return
     before = f"{place}: " if place else ""
     wrong = _wrong_type(value, schema.get("type"))
@@ -63,7 +65,7 @@ def _wrong_type(value: Any, types: object) -> str:
     known = [name for name in names if isinstance(name, str) and name in _TYPES]
     if len(known) < len(names) or any(_is(value, name) for name in known):
         return ""
-    return f"It has to be {' or '.join(_TYPES[name] for name in known)}."
+    return f"The value must be {' or '.join(_TYPES[name] for name in known)}."
 
 
 def _is(value: Any, name: str) -> bool:
@@ -86,17 +88,17 @@ def _is(value: Any, name: str) -> bool:
 
 def _wrong_choice(value: Any, schema: Schema) -> str:
     if "const" in schema and not _same(value, schema["const"]):
-        return f"It has to be {as_json(schema['const'])}."
+        return f"The value must be {as_json(schema['const'])}."
     values = schema.get("enum")
     if isinstance(values, list) and not any(_same(value, one) for one in values):
-        named = ", ".join(as_json(one) for one in values[:_MOST_NAMED])
-        more = ", …" if len(values) > _MOST_NAMED else ""
-        return f"It has to be one of {named}{more}."
+        named = ", ".join(as_json(one) for one in values[:_MAX_NAMED])
+        more = ", …" if len(values) > _MAX_NAMED else ""
+        return f"The value must be one of {named}{more}."
     return ""
 
 
 def _same(one: Any, other: Any) -> bool:
-    """JSON's equality: 1 and 1.0 are the same, 1 and true are not."""
+    """Return True if two JSON values are equal: 1 equals 1.0, but not true."""
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
@@ -106,7 +108,7 @@ def _wrong_size(value: Any, schema: Schema) -> Iterator[str]:
     elif isinstance(value, list):
         yield _wrong_amount(len(value), schema, "Items", "items")
         if schema.get("uniqueItems") is True and _repeats(value):
-            yield "Nothing in it may be there twice."
+            yield "Duplicate items are not allowed."
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield from _wrong_number(value, schema)
 
@@ -114,9 +116,9 @@ def _wrong_size(value: Any, schema: Schema) -> Iterator[str]:
 def _wrong_amount(amount: int, schema: Schema, what: str, unit: str) -> str:
     least, most = number(schema, f"min{what}"), number(schema, f"max{what}")
     if least is not None and amount < least:
-        return f"{counted(amount, unit)}: at least {plain(least)} are needed."
+        return f"{counted(amount, unit)}: at least {plain(least)} are required."
     if most is not None and amount > most:
-        return f"{counted(amount, unit)}: at most {plain(most)} can be taken."
+        return f"{counted(amount, unit)}: at most {plain(most)} are allowed."
     return ""
 
 
@@ -125,15 +127,15 @@ def _wrong_number(value: float, schema: Schema) -> Iterator[str]:
     above, below = number(schema, "exclusiveMinimum"), number(schema, "exclusiveMaximum")
     step = number(schema, "multipleOf")
     if least is not None and value < least:
-        yield f"It has to be at least {plain(least)}."
+        yield f"The value must be at least {plain(least)}."
     if most is not None and value > most:
-        yield f"It has to be at most {plain(most)}."
+        yield f"The value must be at most {plain(most)}."
     if above is not None and value <= above:
-        yield f"It has to be more than {plain(above)}."
+        yield f"The value must be more than {plain(above)}."
     if below is not None and value >= below:
-        yield f"It has to be less than {plain(below)}."
+        yield f"The value must be less than {plain(below)}."
     if step and step > 0 and _is_between_steps(value, step):
-        yield f"It has to be a multiple of {plain(step)}."
+        yield f"The value must be a multiple of {plain(step)}."
 
 
 def _is_between_steps(value: float, step: float) -> bool:
@@ -175,4 +177,4 @@ def _wrong_members(
             inner = f"{place}.{name}" if place else name
             yield from _misfits(member, known[name], root, inner, depth + 1)
         elif schema.get("additionalProperties") is False and "patternProperties" not in schema:
-            yield f"{before}{name} is not known."
+            yield f"{before}{name} is not a known property."

@@ -1,4 +1,4 @@
-"""A part of a form: what can be said to be wrong with it."""
+"""Base class of the controls of a form."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from textual.widgets import Static
 from tui import sanitize
 
 
-class Box(Vertical):
-    """Has a widget with the class ``box``, and one for problems."""
+class FormControl(Vertical):
+    """Container of a widget with the class ``box`` and its error message."""
 
     def refuse(self, words: str) -> None:
-        """Say what is wrong with it."""
+        """Show an error message."""
         self.query_one(".problem", Static).update(sanitize.line(words))
         self.add_class("refused")
 
     def accept(self) -> None:
+        """Remove the error message."""
         self.remove_class("refused")
 
     def enter(self) -> None:
-        """Put the cursor here, at once: the next key that was typed already belongs here."""
+        """Focus the widget immediately, so that the next typed key arrives here."""
         self.screen.set_focus(self.query_one(".box"))

@@ -1,4 +1,4 @@
-"""The files that go in under one key: those that were chosen, and a line to choose another."""
+"""Form control for the files of one input."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tui import sanitize
 from tui.composer.attachment_list import MUTED, AttachmentList
 from tui.composer.path_screen import PathScreen
 from tui.prefabs.call_draft import refused_file
-from tui.prefabs.form.field_widget import Box
-from tui.prefabs.spec import FileKey
+from tui.prefabs.form.field_widget import FormControl
+from tui.prefabs.spec import FileInput
 
 
 class FileList(AttachmentList):
-    """The chosen files, and behind them the line that adds one."""
+    """List of the selected files, followed by a line for adding one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Choose")]
     adding = Content("")
@@ -32,6 +32,7 @@ class FileList(AttachmentList):
 
     @property
     def is_adding(self) -> bool:
+        """True if the cursor is on the line for adding a file."""
         return self.highlighted == len(self._paths)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -42,13 +43,13 @@ class FileList(AttachmentList):
         self.refresh_bindings()
 
 
-class FileBox(Box):
-    """Is given a key and the files in it; gives ``Changed``."""
+class FileBox(FormControl):
+    """Form control for the files of one input. Posts ``Changed``."""
 
     class Changed(Message):
-        """Other files are in it."""
+        """The selected files have changed."""
 
-    def __init__(self, place: FileKey, paths: Sequence[Path], *, id: str) -> None:
+    def __init__(self, place: FileInput, paths: Sequence[Path], *, id: str) -> None:
         super().__init__(id=id)
         self.place = place
         self.paths = tuple(paths)
@@ -77,7 +78,7 @@ class FileBox(Box):
 
     @property
     def problem(self) -> str:
-        """Why one of the files cannot be sent, as far as they have been looked at."""
+        """Reason why a selected file cannot be uploaded, as far as known; otherwise ""."""
         return self.query_one(FileList).problem
 
     @on(AttachmentList.Removed)
@@ -92,7 +93,7 @@ class FileBox(Box):
             self.choose()
 
     def choose(self) -> None:
-        """Ask for a file; it takes the place of the one that is there where there is but one."""
+        """Ask for files; the new one replaces the old one if only one is allowed."""
 
         def chosen(paths: list[Path] | None) -> None:
             there, refused = self.paths if self.place.many else (), ""
@@ -106,7 +107,7 @@ class FileBox(Box):
                 self.refuse(refused)
 
         last = self.paths[-1].parent if self.paths else Path.cwd()
-        title = f"A file for {self.place.key}"
+        title = f"Select a file for {self.place.key}"
         screen = PathScreen(
             last, title, self.place.types, allow_directories=False, allow_multiple=self.place.many
         )

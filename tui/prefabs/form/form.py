@@ -1,4 +1,4 @@
-"""The form of a function: a box for each parameter and each kind of file."""
+"""Form of a prefab function: a control for each parameter and each input file."""
 
 from __future__ import annotations
 
@@ -14,27 +14,32 @@ from textual.widgets import Button, Static
 
 from tui import sanitize
 from tui.composer.attachment_list import MUTED
-from tui.prefabs.call_draft import Draft, Order, file_problems
-from tui.prefabs.form.field_widget import Box
+from tui.prefabs.call_draft import CallDraft, FormDraft, file_problems
+from tui.prefabs.form.field_widget import FormControl
 from tui.prefabs.form.file_box import FileBox
 from tui.prefabs.form.parameter_box import ParameterBox
 from tui.prefabs.form.schema import fields
 from tui.prefabs.form.values import entered
-from tui.prefabs.spec import Function, Spec
+from tui.prefabs.spec import PrefabFunction, PrefabSpec
 
 
-class Form(VerticalScroll, can_focus=False):
-    """Is given a function and what was filled in before; makes the order."""
+class FunctionForm(VerticalScroll, can_focus=False):
+    """Form with the controls of one function."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+o", "choose_file", "File", tooltip="Choose a file that goes in"),
+        Binding("ctrl+o", "choose_file", "File", tooltip="Select an input file"),
     ]
 
-    class Wanted(Message):
-        """The function is to be run."""
+    class RunRequested(Message):
+        """The user wants to run the function."""
 
     def __init__(
-        self, spec: Spec, function: Function, draft: Draft | None, *, id: str | None = None
+        self,
+        spec: PrefabSpec,
+        function: PrefabFunction,
+        draft: FormDraft | None,
+        *,
+        id: str | None = None,
     ) -> None:
         super().__init__(id=id)
         self._spec = spec
@@ -49,41 +54,43 @@ class Form(VerticalScroll, can_focus=False):
         yield Static(id="form-problem", classes="problem", markup=False)
         texts = self._draft.texts if self._draft else {}
         files = self._draft.files if self._draft else {}
-        # Files first: they are what a function is called for.
+        # Files first, because they are usually the subject of the call.
         for number, place in enumerate(self._function.inputs):
             yield FileBox(place, files.get(place.key, ()), id=f"file-{number}")
         for number, field in enumerate(self._fields):
             text = texts.get(field.name, field.initial)
             yield ParameterBox(field, text, id=f"field-{number}")
         if not self._fields and not self._function.inputs:
-            yield Static("It takes no parameters and no files.", classes="about", markup=False)
+            yield Static("No parameters, no input files.", classes="about", markup=False)
         if any(field.required for field in self._fields):
-            yield Static(Content.styled("* needed", MUTED), classes="about", markup=False)
+            yield Static(Content.styled("* required", MUTED), classes="about", markup=False)
         yield Button("Run", variant="primary", id="run")
 
     @property
-    def boxes(self) -> list[Box]:
-        """All parts, in their order."""
+    def boxes(self) -> list[FormControl]:
+        """All controls in display order."""
         return [*self.files, *self.parameters]
 
     @property
     def parameters(self) -> list[ParameterBox]:
+        """Controls of the parameters."""
         return list(self.query(ParameterBox))
 
     @property
     def files(self) -> list[FileBox]:
+        """Controls of the input files."""
         return list(self.query(FileBox))
 
     @property
-    def draft(self) -> Draft:
-        """What stands in it now."""
-        return Draft(
+    def draft(self) -> FormDraft:
+        """Current content."""
+        return FormDraft(
             {box.field.name: box.text for box in self.parameters},
             {box.place.key: box.paths for box in self.files},
         )
 
     def enter(self) -> None:
-        """Put the cursor to what was refused, else to the first box, else to the button."""
+        """Focus the first control with an error, else the first control, else the button."""
         boxes = self.boxes
         refused = [box for box in boxes if box.has_class("refused")]
         first = next(iter(refused or boxes), None)
@@ -93,7 +100,7 @@ class Form(VerticalScroll, can_focus=False):
             self.screen.set_focus(self.query_one("#run", Button))
 
     def on_descendant_focus(self) -> None:
-        """Show all of the box that the cursor is in, with what is said about it."""
+        """Scroll the focused control into view, with its description."""
         boxes = self.boxes
         at = next((place for place, box in enumerate(boxes) if box.has_focus_within), None)
         if at == 0:
@@ -101,8 +108,8 @@ class Form(VerticalScroll, can_focus=False):
         elif at is not None:
             self.call_after_refresh(self.scroll_to_widget, boxes[at], animate=False)
 
-    def order(self) -> Order | None:
-        """What can be called with; ``None`` where something is wrong, which is then said."""
+    def order(self) -> CallDraft | None:
+        """Return the validated call, or None after showing the errors."""
         draft = self.draft
         parameters, wrong = entered(self._fields, draft.texts)
         wrong_files = file_problems(self._function, draft.files)
@@ -117,16 +124,16 @@ class Form(VerticalScroll, can_focus=False):
             return None
         files = {key: paths for key, paths in draft.files.items() if paths}
         spec = self._spec
-        return Order(spec.id, spec.version, self._function.name, parameters, files)
+        return CallDraft(spec.id, spec.version, self._function.name, parameters, files)
 
     def accept(self) -> None:
-        """Say nothing any more."""
+        """Remove all error messages."""
         for box in self.boxes:
             box.accept()
         self.query_one("#form-problem").display = False
 
     def refuse(self, places: list[tuple[str, str, str]]) -> None:
-        """Say what the server refuses, as ``tui.prefabs.call_draft.places`` gives it."""
+        """Show errors of the server as returned by ``tui.prefabs.call_draft.places``."""
         left: list[str] = []
         for kind, name, words in places:
             if not self._refuse(kind, {name: words}):
@@ -137,7 +144,7 @@ class Form(VerticalScroll, can_focus=False):
             problem.display = True
 
     def _refuse(self, kind: str, problems: Mapping[str, str]) -> bool:
-        """Say each of ``problems`` beside what it is about; whether there is such a place."""
+        """Show ``problems`` at their controls; return False if there is no such control."""
         found = False
         for name, box in self._places(kind):
             if name in problems:
@@ -145,7 +152,7 @@ class Form(VerticalScroll, can_focus=False):
                 found = True
         return found
 
-    def _places(self, kind: str) -> Iterator[tuple[str, Box]]:
+    def _places(self, kind: str) -> Iterator[tuple[str, FormControl]]:
         if kind == "files":
             yield from ((box.place.key, box) for box in self.files)
         elif kind == "parameters":
@@ -155,7 +162,7 @@ class Form(VerticalScroll, can_focus=False):
         return action != "choose_file" or bool(self._function.inputs)
 
     def action_choose_file(self) -> None:
-        """For the box that the cursor is in, else for the first one that still needs a file."""
+        """Select a file for the focused input, else for the first empty one."""
         boxes = self.files
         empty = [box for box in boxes if not box.paths]
         focused = [box for box in boxes if box.has_focus_within]
@@ -163,4 +170,4 @@ class Form(VerticalScroll, can_focus=False):
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()
-        self.post_message(self.Wanted())
+        self.post_message(self.RunRequested())

@@ -1,4 +1,4 @@
-"""The limits that a JSON Schema sets, as numbers and in words."""
+"""Numeric limits of a JSON Schema, as numbers and as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from beray.gateway.param_schema import Schema
 
 
 def bounds(schema: Schema) -> Iterator[str]:
-    """Between which numbers a number has to be."""
+    """Yield the limits of a number as text."""
     least, most = number(schema, "minimum"), number(schema, "maximum")
     above, below = number(schema, "exclusiveMinimum"), number(schema, "exclusiveMaximum")
     if least is not None and most is not None:
@@ -24,7 +24,7 @@ def bounds(schema: Schema) -> Iterator[str]:
 
 
 def amount(schema: Schema, what: str, unit: str) -> str:
-    """How many of ``unit`` there may be, by ``minItems``, ``maxLength`` and so on."""
+    """Return the limits of an amount, such as ``minItems`` and ``maxItems``, as text."""
     least, most = number(schema, f"min{what}"), number(schema, f"max{what}")
     if least and most is not None:
         return f"{plain(least)} to {plain(most)} {unit}"
@@ -34,17 +34,17 @@ def amount(schema: Schema, what: str, unit: str) -> str:
 
 
 def plain(value: float) -> str:
-    """A number as people write it."""
+    """Return a number with thousands separators, without needless digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def counted(amount: float, unit: str) -> str:
-    """So many of ``unit``, a plural."""
+    """Return ``amount`` and ``unit``, a plural, in the right grammatical number."""
     return f"{plain(amount)} {unit[:-1] if amount == 1 else unit}"
 
 
 def number(schema: Schema, word: str) -> float | int | None:
-    """A limit that is a number, where ``schema`` has it."""
+    """Return the value of a numeric keyword, or None."""
     value = schema.get(word)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value if is_number else None

@@ -1,4 +1,4 @@
-"""One parameter in a form: where its value is put in, what it is, and what is wrong with it."""
+"""Form control for one parameter."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from beray.sanitize import printable
 from tui import sanitize
 from tui.composer.attachment_list import MUTED
 from tui.composer.sanitized_input import SanitizedInput
-from tui.prefabs.form.field_widget import Box
-from tui.prefabs.form.schema import Field, Kind, as_json, in_words
+from tui.prefabs.form.field_widget import FormControl
+from tui.prefabs.form.schema import FieldKind, ParameterField, as_json, in_words
 from tui.widgets.field import FieldInput
 
 _ALL = "all parameters"
 _FURTHER = "further parameters"
-_LONG = frozenset({Kind.LONG_TEXT, Kind.LIST, Kind.JSON})
+_LONG = frozenset({FieldKind.LONG_TEXT, FieldKind.LIST, FieldKind.JSON})
 _YES_OR_NO = (("yes", "true"), ("no", "false"))
 
 
 class LongText(TextArea):
-    """Several lines of printable text: what is seen is what is sent."""
+    """Text area that makes all text printable, so that what is displayed is what is sent."""
 
     def edit(self, edit: Edit) -> EditResult:
         edit.text = printable(edit.text)
         return super().edit(edit)
 
 
-class ParameterBox(Box):
-    """Is given a field and the text in it; gives ``Changed``."""
+class ParameterBox(FormControl):
+    """Form control for one parameter. Posts ``Changed``."""
 
     class Changed(Message):
-        """Another text is in it."""
+        """The text of the control has changed."""
 
-    def __init__(self, field: Field, text: str, *, id: str) -> None:
+    def __init__(self, field: ParameterField, text: str, *, id: str) -> None:
         super().__init__(id=id)
         self.field = field
         self._initial = text
@@ -67,16 +67,16 @@ class ParameterBox(Box):
 
     def _box(self) -> Widget:
         field, text = self.field, self._initial
-        if field.kind is Kind.CHOICE:
+        if field.kind is FieldKind.CHOICE:
             choices = [(in_words(one), as_json(one)) for one in field.choices]
             return _select(choices, text, required=field.required)
-        if field.kind is Kind.FLAG:
+        if field.kind is FieldKind.FLAG:
             if field.initial:
                 return Checkbox(self._title(), text == "true", compact=True)
             return _select(_YES_OR_NO, text, required=field.required)
         if field.kind in _LONG:
             area = LongText(printable(text), highlight_cursor_line=False, tab_behavior="focus")
-            area.set_class(field.kind is Kind.LIST, "short")
+            area.set_class(field.kind is FieldKind.LIST, "short")
             return area
         if field.secret:
             return FieldInput(text, True, None)
@@ -84,11 +84,12 @@ class ParameterBox(Box):
 
     @property
     def box(self) -> Widget:
+        """Widget that contains the value."""
         return self.query_one(".box")
 
     @property
     def text(self) -> str:
-        """What is in it now."""
+        """Current text of the control."""
         box = self.box
         if isinstance(box, Select):
             return "" if box.value is Select.NULL else str(box.value)
@@ -111,11 +112,11 @@ def _select(
     choices: list[tuple[str, str]] | tuple[tuple[str, str], ...], text: str, *, required: bool
 ) -> Select[str]:
     known = any(text == value for _, value in choices)
-    # Rich text: what is typed to find a choice is looked for in it.
+    # Rich text, because the select widget searches it for typed characters.
     options = [(sanitize.rich_line(shown, 200), value) for shown, value in choices]
     return Select(
         options,
-        prompt="choose" if required else "not given",
+        prompt="choose" if required else "none",
         allow_blank=not (required and known),
         value=text if known else Select.NULL,
         compact=False,

@@ -1,8 +1,8 @@
-"""The parameters of a function, as its JSON Schema says, as fields of a form.
+"""Form fields for the parameters of a function, derived from its JSON Schema.
 
-Every field holds text, whatever its value is; ``tui.prefabs.form.values`` makes one of the
-other. What no field can be made for is given as JSON, so there is no schema that cannot be
-filled in. A schema comes from outside: what is odd about it costs its hint, not the form.
+Every field contains text; ``tui.prefabs.form.values`` converts it to a value. Parameters without
+a suitable field are entered as JSON, so every schema can be filled in. Schemas are untrusted: an
+unusual one may lack a hint, but never breaks the form.
 
 Source: JSON Schema 2020-12, Validation 6 and 9.
 """
@@ -19,19 +19,19 @@ from beray.gateway.param_schema import Schema, resolved
 from beray.sanitize import printable
 from tui.prefabs.form.limits import amount, bounds, number, plain
 
-MOST_FIELDS: Final = 60
-"""Of more parameters than these there is one field, for all of them as JSON."""
+MAX_FIELDS: Final = 60
+"""If there are more parameters, one field takes all of them as JSON."""
 LONG_CHARACTERS: Final = 1000
-"""A text that may be longer has a field of several lines."""
+"""Strings that may be longer have a field of several lines."""
 WHOLE: Final = ""
-"""The name of the field for all parameters, or all further ones, as one JSON object."""
-_MOST_CHOICES: Final = 500
+"""Name of the field for all parameters, or all additional ones, as one JSON object."""
+_MAX_CHOICES: Final = 500
 _SECRET_NAMES: Final = frozenset({"password", "passphrase", "secret", "token", "api_key"})
 _LONG_NAMES: Final = frozenset({"text", "content", "body", "prompt", "markdown", "html"})
 
 
-class Kind(StrEnum):
-    """How a field is filled in."""
+class FieldKind(StrEnum):
+    """Type of a field."""
 
     TEXT = "text"
     LONG_TEXT = "long text"
@@ -44,21 +44,25 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Field:
-    """One parameter.
+class ParameterField:
+    """Form field of one parameter.
 
     Attributes:
-        schema: of its value; of the items, for a list, under ``items``.
-        required: the function cannot be called without it.
-        nullable: ``null`` is a value of it.
-        initial: the text that stands in it at first; "" where there is no default.
-        choices: the values to choose from, for ``Kind.CHOICE``.
-        definitions: the whole schema, which a ``$ref`` in ``schema`` points into.
-        secret: it is a text that nobody is to read from the screen.
+        name: Name of the parameter, or ``WHOLE``.
+        kind: Type of the field.
+        schema: Schema of the value.
+        required: Whether the function requires the parameter.
+        nullable: Whether ``null`` is a valid value.
+        initial: Initial text; "" if there is no default.
+        choices: Valid values of ``FieldKind.CHOICE``.
+        description: Text of the prefab for the user.
+        hint: Valid values as text.
+        definitions: Complete schema, which ``$ref`` in ``schema`` refers to.
+        secret: Whether the text is hidden on the screen.
     """
 
     name: str
-    kind: Kind
+    kind: FieldKind
     schema: Schema
     required: bool = False
     nullable: bool = False
@@ -70,17 +74,16 @@ class Field:
     secret: bool = False
 
 
-def fields(parameters: object) -> list[Field]:
-    """The fields for ``parameters``, the schema of a function, in its order.
+def fields(parameters: object) -> list[ParameterField]:
+    """Return the fields for ``parameters``, the schema of a function; required ones first.
 
-    Required ones come first. Of what is no schema of an object with properties there is
-    one field, ``WHOLE``.
+    A schema that does not describe an object with properties gets one field, ``WHOLE``.
     """
     root: Schema = parameters if isinstance(parameters, Mapping) else {}
     properties = root.get("properties")
     if not isinstance(properties, Mapping) or not properties:
         return [] if _takes_nothing(root) else [_whole(root)]
-    if len(properties) > MOST_FIELDS or WHOLE in properties:
+    if len(properties) > MAX_FIELDS or WHOLE in properties:
         return [_whole(root)]
     required = _names(root.get("required"))
     if not required <= properties.keys():
@@ -88,45 +91,45 @@ def fields(parameters: object) -> list[Field]:
     found = [_field(name, own, name in required, root) for name, own in properties.items()]
     found.sort(key=lambda field: not field.required)
     if root.get("additionalProperties", False) is not False:
-        hint = "further parameters, as a JSON object, may stay empty"
-        found.append(Field(WHOLE, Kind.JSON, {"type": "object"}, hint=hint))
+        hint = "additional parameters as a JSON object, optional"
+        found.append(ParameterField(WHOLE, FieldKind.JSON, {"type": "object"}, hint=hint))
     return found
 
 
-def text_of(kind: Kind, value: Any) -> str:
-    """How ``value`` stands in a field of ``kind``."""
-    if value is None and kind is not Kind.JSON and kind is not Kind.CHOICE:
+def text_of(kind: FieldKind, value: Any) -> str:
+    """Return the text of ``value`` in a field of type ``kind``."""
+    if value is None and kind is not FieldKind.JSON and kind is not FieldKind.CHOICE:
         return ""
-    if kind in (Kind.TEXT, Kind.LONG_TEXT) and isinstance(value, str):
+    if kind in (FieldKind.TEXT, FieldKind.LONG_TEXT) and isinstance(value, str):
         return value or EMPTY_TEXT
-    if kind is Kind.LIST and isinstance(value, list):
+    if kind is FieldKind.LIST and isinstance(value, list):
         return _listed(value)
     return as_json(value)
 
 
 EMPTY_TEXT: Final = '""'
-"""What stands for a text without characters: a field that is left empty gives nothing."""
+"""Text that represents an empty string; an empty field means that there is no value."""
 
 
 def as_json(value: Any) -> str:
-    """``value`` as JSON in printable characters; "" for what cannot be said in it."""
+    """Return ``value`` as JSON in printable characters; "" if JSON cannot represent it."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         return ""
     if printable(text) == text:
         return text
-    # So that it stays the same JSON where it is shown, and is read again.
+    # Escapes keep the JSON equivalent and readable after it has been displayed.
     return "".join(one if printable(one) == one else f"\\u{ord(one):04x}" for one in text)
 
 
 def in_words(value: Any) -> str:
-    """A choice, as it is offered: a text as it is."""
+    """Return the displayed text of a choice; strings are not quoted."""
     return value if isinstance(value, str) and value else as_json(value)
 
 
 def _listed(items: list[Any]) -> str:
-    """A line for each item, or JSON where that would be read as something else."""
+    """Return one item per line, or JSON if the lines would be ambiguous."""
     lines = [item if isinstance(item, str) else as_json(item) for item in items]
     plain = all(
         line == line.strip() and line and line.isprintable() and line != EMPTY_TEXT
@@ -144,29 +147,31 @@ def _takes_nothing(root: Schema) -> bool:
     return not root or set(root) <= {"type", "additionalProperties", "title", "description"}
 
 
-def _whole(root: Schema) -> Field:
-    hint = "all parameters, as a JSON object"
+def _whole(root: Schema) -> ParameterField:
+    hint = "all parameters as a JSON object"
     needed = bool(_names(root.get("required")))
-    return Field(WHOLE, Kind.JSON, {**root, "type": "object"}, needed, hint=hint, definitions=root)
+    return ParameterField(
+        WHOLE, FieldKind.JSON, {**root, "type": "object"}, needed, hint=hint, definitions=root
+    )
 
 
 def _names(value: object) -> set[str]:
     return {name for name in value if isinstance(name, str)} if isinstance(value, list) else set()
 
 
-def _field(name: str, own: object, required: bool, root: Schema) -> Field:
+def _field(name: str, own: object, required: bool, root: Schema) -> ParameterField:
     outer = resolved(own, root)
     schema, nullable = _without_null(outer, root)
     kind, choices = _kind(name, schema, root)
     default = outer.get("default", schema.get("default"))
     if default == "" and not required:
-        default = None  # that is what it is when nothing is given
-    if default is None and required and (kind is Kind.FLAG or len(choices) == 1):
+        default = None  # equivalent to a field without a value
+    if default is None and required and (kind is FieldKind.FLAG or len(choices) == 1):
         default = choices[0] if choices else False
     initial = text_of(kind, default) if default is not None else ""
-    if kind is Kind.CHOICE and initial not in map(as_json, choices):
+    if kind is FieldKind.CHOICE and initial not in map(as_json, choices):
         initial = ""
-    return Field(
+    return ParameterField(
         name,
         kind,
         schema,
@@ -177,12 +182,12 @@ def _field(name: str, own: object, required: bool, root: Schema) -> Field:
         _text(outer.get("description")) or _text(schema.get("description")),
         _hint(kind, schema, root, required=required, given=bool(initial)),
         root,
-        kind is Kind.TEXT and _is_secret(name, schema),
+        kind is FieldKind.TEXT and _is_secret(name, schema),
     )
 
 
 def _without_null(schema: Schema, root: Schema) -> tuple[Schema, bool]:
-    """The schema of what is not ``null``, where that is all there is to choose between."""
+    """Return the schema without its ``null`` alternative, and whether there was one."""
     types = schema.get("type")
     if isinstance(types, list) and "null" in types and len(types) == 2:
         other = next((one for one in types if one != "null"), "null")
@@ -201,35 +206,35 @@ def _without_null(schema: Schema, root: Schema) -> tuple[Schema, bool]:
     return schema, False
 
 
-def _kind(name: str, schema: Schema, root: Schema) -> tuple[Kind, tuple[Any, ...]]:
+def _kind(name: str, schema: Schema, root: Schema) -> tuple[FieldKind, tuple[Any, ...]]:
     choices = _choices(schema)
     if choices:
-        return Kind.CHOICE, choices
+        return FieldKind.CHOICE, choices
     match schema.get("type"):
         case "string":
-            return (Kind.LONG_TEXT if _is_long(name, schema) else Kind.TEXT), ()
+            return (FieldKind.LONG_TEXT if _is_long(name, schema) else FieldKind.TEXT), ()
         case "integer":
-            return Kind.INTEGER, ()
+            return FieldKind.INTEGER, ()
         case "number":
-            return Kind.NUMBER, ()
+            return FieldKind.NUMBER, ()
         case "boolean":
-            return Kind.FLAG, ()
+            return FieldKind.FLAG, ()
         case "array" if _item_type(schema, root):
-            return Kind.LIST, ()
-    return Kind.JSON, ()
+            return FieldKind.LIST, ()
+    return FieldKind.JSON, ()
 
 
 def _choices(schema: Schema) -> tuple[Any, ...]:
     if "const" in schema:
         return (schema["const"],)
     values = schema.get("enum")
-    if isinstance(values, list) and 0 < len(values) <= _MOST_CHOICES:
+    if isinstance(values, list) and 0 < len(values) <= _MAX_CHOICES:
         return tuple(values)
     return ()
 
 
 def _item_type(schema: Schema, root: Schema) -> str:
-    """What the items of a list are, where they can be written on a line each; else ""."""
+    """Return the type of list items that fit on one line each, or ""."""
     kind = resolved(schema.get("items"), root).get("type")
     return kind if kind in ("string", "integer", "number", "boolean") else ""
 
@@ -242,7 +247,7 @@ def _is_secret(name: str, schema: Schema) -> bool:
 def _is_long(name: str, schema: Schema) -> bool:
     most, default = schema.get("maxLength"), schema.get("default")
     if isinstance(default, str) and not default.isprintable():
-        return True  # a line has no place for a tab or a line break
+        return True  # a single-line field cannot contain tabs or line breaks
     if isinstance(most, int):
         return most > LONG_CHARACTERS
     return "contentMediaType" in schema or name.casefold() in _LONG_NAMES
@@ -252,38 +257,38 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-# What can be put in, in words
+# Hints
 
 
-def _hint(kind: Kind, schema: Schema, root: Schema, *, required: bool, given: bool) -> str:
+def _hint(kind: FieldKind, schema: Schema, root: Schema, *, required: bool, given: bool) -> str:
     parts = [_kind_words(kind, schema, root), *_limits(kind, schema)]
-    if not required and kind is not Kind.FLAG:
-        parts.append("its default where empty" if given else "may stay empty")
+    if not required and kind is not FieldKind.FLAG:
+        parts.append("empty for the default" if given else "optional")
     return ", ".join(filter(None, parts))
 
 
-def _kind_words(kind: Kind, schema: Schema, root: Schema) -> str:
-    if kind is Kind.LIST:
+def _kind_words(kind: FieldKind, schema: Schema, root: Schema) -> str:
+    if kind is FieldKind.LIST:
         items = resolved(schema.get("items"), root)
         choices = [in_words(one) for one in _choices(items)]
         of = f"of {' '.join(choices)}" if choices else f"{items.get('type')}s"
-        return f"{of}, one on each line or with commas"
-    if kind is Kind.JSON:
+        return f"{of}, one per line or comma-separated"
+    if kind is FieldKind.JSON:
         types = schema.get("type")
         return f"JSON, {types}" if isinstance(types, str) else "JSON"
-    return "" if kind in (Kind.CHOICE, Kind.FLAG) else kind.value
+    return "" if kind in (FieldKind.CHOICE, FieldKind.FLAG) else kind.value
 
 
-def _limits(kind: Kind, schema: Schema) -> Iterator[str]:
-    if kind in (Kind.INTEGER, Kind.NUMBER):
+def _limits(kind: FieldKind, schema: Schema) -> Iterator[str]:
+    if kind in (FieldKind.INTEGER, FieldKind.NUMBER):
         yield from bounds(schema)
         step = number(schema, "multipleOf")
         if step is not None and step != 1:
             yield f"a multiple of {plain(step)}"
-    if kind in (Kind.TEXT, Kind.LONG_TEXT):
+    if kind in (FieldKind.TEXT, FieldKind.LONG_TEXT):
         yield amount(schema, "Length", "characters")
         for word in ("format", "pattern"):
             if isinstance(schema.get(word), str):
                 yield f"{word} {schema[word]}"
-    if kind is Kind.LIST:
+    if kind is FieldKind.LIST:
         yield amount(schema, "Items", "items")

@@ -1,4 +1,4 @@
-"""What was filled in, as the parameters of a call; or what is wrong with it, by field."""
+"""Conversion of form texts to the parameters of a call."""
 
 from __future__ import annotations
 
@@ -9,88 +9,88 @@ from typing import Any, Final, NoReturn
 
 from beray.gateway.param_schema import Schema, resolved
 from tui.prefabs.form.checks import misfit
-from tui.prefabs.form.schema import EMPTY_TEXT, WHOLE, Field, Kind
+from tui.prefabs.form.schema import EMPTY_TEXT, WHOLE, FieldKind, ParameterField
 
-NOTHING: Final = object()
-"""The value of a field that was left empty."""
+NO_VALUE: Final = object()
+"""Value of a field that was left empty."""
 _INTEGER: Final = re.compile(r"[+-]?\d{1,100}", re.ASCII)
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 _YES: Final = frozenset({"true", "yes", "1"})
 _NO: Final = frozenset({"false", "no", "0"})
-_MOST_DIGITS: Final = 400
+_MAX_DIGITS: Final = 400
 
 
-class Unfit(ValueError):
-    """A text is no value of its field; the message says why, for a reader."""
+class InvalidFieldValue(ValueError):
+    """The text of a field is not a valid value; the message is for the user."""
 
 
-def value_of(field: Field, text: str) -> Any:
-    """The value of ``field`` where ``text`` is in it; ``NOTHING`` where it is left out.
+def value_of(field: ParameterField, text: str) -> Any:
+    """Convert ``text`` to a value of ``field``; return ``NO_VALUE`` if it is left out.
 
     Raises:
-        Unfit: there is no such value, or it does not fit the schema.
+        InvalidFieldValue: The text is not a value of the field's type, or violates its schema.
     """
     value = _read(field, text)
-    if value is NOTHING:
+    if value is NO_VALUE:
         if not field.required:
-            return NOTHING
+            return NO_VALUE
         if field.nullable:
             return None
-        if field.kind in (Kind.TEXT, Kind.LONG_TEXT):
-            raise Unfit(f"A text is needed; {EMPTY_TEXT} stands for one without characters.")
-        raise Unfit("A value is needed.")
+        if field.kind in (FieldKind.TEXT, FieldKind.LONG_TEXT):
+            raise InvalidFieldValue(f"A value is required; enter {EMPTY_TEXT} for an empty string.")
+        raise InvalidFieldValue("A value is required.")
     problem = "" if value is None and field.nullable else _misfit(field, value)
     if problem:
-        raise Unfit(problem)
+        raise InvalidFieldValue(problem)
     return value
 
 
 def entered(
-    fields: Sequence[Field], texts: Mapping[str, str]
+    fields: Sequence[ParameterField], texts: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The parameters that ``texts``, by the names of the fields, give.
+    """Convert ``texts``, by field name, to the parameters of a call.
 
     Returns:
-        the parameters, and what is wrong, by the names of fields: where there is anything
-        there, the parameters are not to be sent.
+        The parameters, and error messages by field name. The parameters are valid only if
+        there are no errors.
     """
     parameters: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for field in fields:
         try:
             value = value_of(field, texts.get(field.name, ""))
-        except Unfit as unfit:
+        except InvalidFieldValue as unfit:
             problems[field.name] = str(unfit)
             continue
-        if value is NOTHING:
+        if value is NO_VALUE:
             continue
         if field.name != WHOLE:
             parameters[field.name] = value
         elif twice := sorted(value.keys() & texts.keys()):
-            problems[WHOLE] = f"{twice[0]} has a field of its own."
+            problems[WHOLE] = f"{twice[0]} has its own field; remove it here."
         else:
             parameters.update(value)
     return parameters, problems
 
 
-def _misfit(field: Field, value: Any) -> str:
+def _misfit(field: ParameterField, value: Any) -> str:
     return misfit(value, field.schema, field.definitions)
 
 
-def _read(field: Field, text: str) -> Any:
+def _read(field: ParameterField, text: str) -> Any:
     kind = field.kind
-    if kind in (Kind.TEXT, Kind.LONG_TEXT):
-        return "" if text == EMPTY_TEXT else text or NOTHING
+    if kind in (FieldKind.TEXT, FieldKind.LONG_TEXT):
+        return "" if text == EMPTY_TEXT else text or NO_VALUE
     text = text.strip()
     if not text:
-        return NOTHING
-    if kind is Kind.INTEGER:
+        return NO_VALUE
+    if kind is FieldKind.INTEGER:
         return _integer(text)
-    if kind is Kind.NUMBER:
+    if kind is FieldKind.NUMBER:
         return _number(text)
-    if kind is Kind.FLAG:
+    if kind is FieldKind.FLAG:
         return _flag(text)
-    if kind is Kind.LIST:
+    if kind is FieldKind.LIST:
         return _list(text, resolved(field.schema.get("items"), field.definitions or {}))
     return parsed(text)
 
@@ -98,18 +98,18 @@ def _read(field: Field, text: str) -> Any:
 def _integer(text: str) -> int:
     if _INTEGER.fullmatch(text):
         return int(text)
-    raise Unfit("It has to be a whole number.")
+    raise InvalidFieldValue("The value must be a whole number.")
 
 
 def _number(text: str) -> int | float:
     if _INTEGER.fullmatch(text):
         return int(text)
-    if len(text) <= _MOST_DIGITS and _NUMBER.fullmatch(text):
+    if len(text) <= _MAX_DIGITS and _NUMBER.fullmatch(text):
         value = float(text)
         if abs(value) != float("inf"):
             return value
-        raise Unfit("It is too large.")
-    raise Unfit("It has to be a number.")
+        raise InvalidFieldValue("The number is too large.")
+    raise InvalidFieldValue("The value must be a number.")
 
 
 def _flag(text: str) -> bool:
@@ -117,14 +117,14 @@ def _flag(text: str) -> bool:
         return True
     if text.casefold() in _NO:
         return False
-    raise Unfit("It has to be true or false.")
+    raise InvalidFieldValue("The value must be true or false.")
 
 
 def _list(text: str, items: Schema) -> list[Any]:
-    """JSON; or a line for each item; or, on a single line, items with commas between them."""
+    """Parse a JSON array, one item per line, or comma-separated items on one line."""
     if text.startswith("["):
         found = parsed(text)
-        assert isinstance(found, list), "what begins with [ is a list"
+        assert isinstance(found, list), "JSON that starts with [ is an array"
         return found
     parts = text.splitlines() if "\n" in text else text.split(",")
     return [_item(part, items) for part in map(str.strip, parts) if part]
@@ -136,38 +136,43 @@ def _item(text: str, schema: Schema) -> Any:
         return "" if text == EMPTY_TEXT else text
     try:
         return read(text)
-    except Unfit as unfit:
-        raise Unfit(f"{text}: {unfit}") from None
+    except InvalidFieldValue as unfit:
+        raise InvalidFieldValue(f"{text}: {unfit}") from None
 
 
 def parsed(text: str) -> Any:
-    """``text`` as JSON.
+    """Parse ``text`` as JSON.
 
     Raises:
-        Unfit: it is none, or something that JSON cannot say, such as NaN.
+        InvalidFieldValue: The text is not JSON, or contains values such as NaN that JSON
+            cannot represent.
     """
     try:
         value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-        # A lone surrogate would end the program where it is sent.
+        # A lone surrogate would raise when the request is encoded.
         json.dumps(value, ensure_ascii=False).encode()
-    except Unfit:
+    except InvalidFieldValue:
         raise
     except json.JSONDecodeError as error:
         where = f" in line {error.lineno}" if "\n" in text else ""
-        raise Unfit(f"It is not JSON: {error.msg}{where}, column {error.colno}.") from None
+        raise InvalidFieldValue(
+            f"Invalid JSON: {error.msg}{where}, column {error.colno}."
+        ) from None
     except RecursionError:
-        raise Unfit("It is not JSON that can be sent: it is too deep.") from None
+        raise InvalidFieldValue("The JSON value is nested too deeply.") from None
     except ValueError:
-        raise Unfit("It is not JSON that can be sent.") from None
+        raise InvalidFieldValue(
+            "The JSON value contains characters that cannot be encoded."
+        ) from None
     return value
 
 
 def _refuse(word: str) -> NoReturn:
-    raise Unfit(f"{word} is not JSON.")
+    raise InvalidFieldValue(f"{word} is not valid JSON.")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if abs(value) == float("inf"):
-        raise Unfit(f"{text[:20]} is too large.")
+        raise InvalidFieldValue(f"{text[:20]} is too large.")
     return value
