@@ -35,7 +35,7 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
     """
     configured = environ.get("BERAY_HOME")
     if configured:
-        expanded = os.path.expanduser(configured)
+        expanded = os.path.expanduser(configured)  # noqa: PTH111 - does not raise
         if expanded.startswith("~"):
             raise ConfigurationError(
                 f"cannot expand BERAY_HOME={configured!r}: the user is unknown; "

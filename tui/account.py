@@ -57,8 +57,11 @@ def sign_in(
     reason. If the result is no longer needed, nothing is stored and the session is ended.
 
     Args:
-        sign: Logs in or registers with ``client``.
-        wanted: Returns False once the result is no longer needed.
+        authenticate: Logs in or registers with ``client``.
+        client: Client of the server; used to end a session that is no longer needed.
+        target: Server and profile that the sign-in is for.
+        profiles: Storage of tokens.
+        is_current: Returns False once the result is no longer needed.
         entered: E-mail address that the user typed, for servers that do not return it.
     """
     session = authenticate()

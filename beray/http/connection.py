@@ -221,7 +221,7 @@ def check_certificate_files(verify: bool | str | None, cert: str | tuple[str, st
     own, key = cert if isinstance(cert, tuple) else (cert, None)
     trusted = verify if isinstance(verify, str) else None
     for path in (trusted, own, key):
-        if path is not None and not os.path.exists(path):
+        if path is not None and not Path(path).exists():
             raise ConfigurationError(f"certificate file {path} does not exist")
     if trusted is None and own is None:
         return

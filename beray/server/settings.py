@@ -405,7 +405,7 @@ class Settings(BaseSettings):
 
 def _normalized(path: str) -> str:
     """Return an absolute path without ``~``, ``..`` and repeated slashes."""
-    return "/" + os.path.normpath(os.path.expanduser(path)).lstrip("/")
+    return "/" + os.path.normpath(os.path.expanduser(path)).lstrip("/")  # noqa: PTH111 - normalises strings
 
 
 def _items(text: str) -> list[str]:

@@ -84,7 +84,7 @@ def staging_directory(target: Path) -> Iterator[Path]:
 
 def _is_directory(path: Path) -> bool:
     # Path.is_dir raises PermissionError below an inaccessible directory; this returns False.
-    return os.path.isdir(path)
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _remove_empty_directories(root: Path) -> None:

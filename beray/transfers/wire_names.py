@@ -1,4 +1,4 @@
-"""File names on the wire: arbitrary bytes, encoded as valid Unicode.
+r"""File names on the wire: arbitrary bytes, encoded as valid Unicode.
 
 A file name on Linux is a sequence of bytes, and archives often contain names in old encodings.
 JSON, URLs and ZIP archives carry Unicode. On the wire, a byte that is not part of valid UTF-8 is

@@ -19,7 +19,7 @@ class Screen(io.StringIO):
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    """stdout and stderr on one terminal."""
+    """Stdout and stderr on one terminal."""
     screen = Screen()
     # pytest replaces the streams in sys after the fixtures have run.
     monkeypatch.setattr(output, "sys", SimpleNamespace(stdout=screen, stderr=screen))
@@ -28,7 +28,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """stdout in a pipe, stderr on a terminal."""
+    """Stdout in a pipe, stderr on a terminal."""
     pipe = io.StringIO()
     monkeypatch.setattr(output, "sys", SimpleNamespace(stdout=pipe, stderr=Screen()))
     return pipe

@@ -107,7 +107,8 @@ def _delete_incomplete_task(
     """
     if not held:
         raise IncompleteTaskRemains(
-            f"{sanitize.error_text(error)} - task #{task_id} is already running without all of its files"
+            f"{sanitize.error_text(error)} - task #{task_id} is already running without all of "
+            "its files"
         ) from error
     try:
         client.delete_task(task_id)

@@ -44,7 +44,7 @@ def run(
     Args:
         target: Receives the message.
         work: Returns the message. May block indefinitely.
-        refused: Creates the message for a ``BeRayException`` or ``OSError`` of ``work``.
+        on_error: Creates the message for a ``BeRayException`` or ``OSError`` of ``work``.
     """
     return _start(target, work, on_error, "beray-call", daemon=True)
 
@@ -58,7 +58,7 @@ def change_settings(
         target: Receives the message.
         change: Writes a settings file of the user. It waits only for the lock of that file,
             which has a timeout (``beray.config.LOCK_SECONDS``).
-        refused: Creates the message for a ``BeRayException`` or ``OSError`` of ``change``.
+        on_error: Creates the message for a ``BeRayException`` or ``OSError`` of ``change``.
     """
     return _start(target, change, on_error, "beray-settings", daemon=False)
 

@@ -90,7 +90,7 @@ def names(files: Sequence[RunFile]) -> list[str]:
     given = []
     for file in files:
         name = local_name(file.name)
-        stem, ending = os.path.splitext(name)
+        stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
         number = 2
         while name.casefold() in taken:
             name = f"{stem}-{number}{ending}"
@@ -135,7 +135,7 @@ def _write(target: Path, content: bytes, *, overwrite: bool) -> None:
             new = 0o666 & ~current_umask(target.parent)
             file_modes.set_file_mode(file.fileno(), mode_to_keep(target, new))
         if overwrite:
-            os.replace(name, target)
+            Path(name).replace(target)
         else:
             os.link(name, target)  # raises FileExistsError
     finally:

@@ -80,7 +80,7 @@ class SaveScreen(ModalScreen[Path | None]):
         if not name:
             field.refuse("Enter a path.")
             return
-        target = Path(os.path.expanduser(on_disk(name)))
+        target = Path(os.path.expanduser(on_disk(name)))  # noqa: PTH111 - does not raise
         overwrite = self.query_one("#overwrite", Checkbox).value
         transfer = Transfer(self._progress())
         self._transfer = transfer

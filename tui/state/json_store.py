@@ -8,7 +8,6 @@ two dashboards that run at the same time keep each other's changes.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -138,7 +137,7 @@ class JsonFile(Generic[T]):
         self._stored, self._stamp = value, None if damaged else stamp
         if damaged and set_aside:
             aside = self.path.with_suffix(".damaged")
-            os.replace(self.path, aside)
+            self.path.replace(aside)
             problem(f"{self.path.name} was damaged and has been renamed to {aside}")
         elif damaged:
             self.change(_unchanged)  # has the writer rename the file under the lock

@@ -100,7 +100,7 @@ def safe_filename(name: str) -> str:
     name = re.sub(r"[\n\t]", "_", printable(name)).strip()
     if name in ("", ".", ".."):
         raise ValueError("is not the name of a file")
-    stem, suffix = os.path.splitext(name)
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
     if len(suffix.encode()) > MAX_NAME_BYTES // 4:
         stem, suffix = name, ""
     max_bytes = MAX_NAME_BYTES - len(suffix.encode())

@@ -128,7 +128,7 @@ async def download_inputs(
 
 def _unique_name(name: str, used: set[str]) -> str:
     """Return ``name``, with a number if another file of the key has this name."""
-    stem, suffix = os.path.splitext(name)
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
     number = 1
     while name in used:
         number += 1

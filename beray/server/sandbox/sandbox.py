@@ -42,7 +42,7 @@ FILE_MARGIN_BYTES: Final = 1024**2
 file size limit."""
 DESCRIPTORS_FACTOR: Final = 16
 """Limit of open files of all processes of a command, as a multiple of that of one process."""
-HOME: Final = os.path.expanduser("~")
+HOME: Final = os.path.expanduser("~")  # noqa: PTH111 - does not raise
 """Directory in which the operator's agents have their settings."""
 
 log = structlog.get_logger("beray.sandbox")

@@ -84,6 +84,7 @@ def _is_free(subnet: str, allow: Iterable[Destination]) -> bool:
 
 
 def is_address(host: str) -> bool:
+    """Return True if ``host`` is an IP address, not a name."""
     try:
         ip_address(host)
     except ValueError:

@@ -293,7 +293,7 @@ def _remove(directory: int, name: str) -> None:
         return
     inner = open_directory(directory, (os.fsencode(name),))
     try:
-        for child in os.listdir(inner):
+        for child in os.listdir(inner):  # noqa: PTH208 - a descriptor
             if grant_owner_access(inner, child):
                 os.rename(child, uuid.uuid4().hex, src_dir_fd=inner, dst_dir_fd=directory)
             else:

@@ -40,7 +40,7 @@ class ShellTool:
         self._files = files
         self._numbers = itertools.count(1)
 
-    async def run_command(
+    async def run_command(  # noqa: D417 - the model reads the docstring
         self, context: RunContext[None], command: str, timeout_seconds: float | None = None
     ) -> ToolReturn:
         """Run a shell command in the workspace and return its output and exit status.
