@@ -14,8 +14,9 @@ import requests
 from beray import schema, waiting
 from beray.config import Profiles, resolve
 from beray.exceptions import AuthenticationError, InvalidArgument, UnprocessableEntityError
+from beray.http.request import Timeout
 from beray.http.response_body import MAX_JSON_BYTES, MAX_MEMORY_BYTES
-from beray.http.retry import MAX_RETRIES, Timeout
+from beray.http.retry import MAX_RETRIES
 from beray.http.transport import (
     API_PREFIX,
     DEFAULT_DEADLINE,

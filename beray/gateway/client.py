@@ -39,8 +39,9 @@ from beray.gateway.validation import (
 )
 from beray.http.auth import AuthProvider, bearer_auth
 from beray.http.connection import CancelToken, shared_session
+from beray.http.request import Timeout
 from beray.http.response_body import MAX_JSON_BYTES, ResponseBody
-from beray.http.retry import MAX_RETRIES, Timeout
+from beray.http.retry import MAX_RETRIES
 from beray.http.transport import (
     DEFAULT_DEADLINE,
     DEFAULT_TIMEOUT,

@@ -21,7 +21,7 @@ from beray.gateway.validation import checked_s3_url
 from beray.http.auth import HeaderAuth
 from beray.http.connection import CancelToken, shared_session
 from beray.http.errors import PRESIGNED_PATH
-from beray.http.retry import ApiRequest, Timeout
+from beray.http.request import ApiRequest, Timeout
 from beray.http.transport import Transport
 from beray.transfers.transfer import Transfer
 

@@ -1,6 +1,6 @@
 """HTTP transport of all clients: authentication, retries, redirects, deadlines and error mapping.
 
-A request (:class:`beray.http.retry.ApiRequest`) may take several attempts. Redirects are followed
+A request (:class:`beray.http.request.ApiRequest`) may take several attempts. Redirects are followed
 only on the same server. Every failure becomes an exception that holds no reference to the
 request, which may contain a credential.
 """
@@ -46,6 +46,12 @@ from beray.http.errors import (
     decode_optional_json,
     error_context,
 )
+from beray.http.request import (
+    ApiRequest,
+    Timeout,
+    outcome_unknown_error,
+    redirect_target,
+)
 from beray.http.response_body import (
     MAX_JSON_BYTES,
     MAX_MEMORY_BYTES,
@@ -55,7 +61,6 @@ from beray.http.response_body import (
     memory_limit,
     read_content,
 )
-from beray.http.retry import ApiRequest, Timeout
 from beray.schema import IDEMPOTENCY_HEADER, ResponseSchema
 
 T = TypeVar("T")
@@ -346,7 +351,7 @@ class Transport:
                     delivered = True
                 if delay is None or token.cancelled:
                     if delivered and not request.is_idempotent and retry.outcome_unknown(error):
-                        raise retry.outcome_unknown_error(request, error) from None
+                        raise outcome_unknown_error(request, error) from None
                     raise
                 log.debug("%s: retry in %.2f s after %s", request, delay, type(error).__name__)
             token.wait(delay)
@@ -387,7 +392,7 @@ class Transport:
         except ConnectionFailed as error:
             if request.is_idempotent or not error.delivered:
                 raise
-            raise retry.outcome_unknown_error(request, error) from None
+            raise outcome_unknown_error(request, error) from None
         return ResponseBody(response, f"{request} from {self.base_url}")
 
     def _retry_delay(
@@ -470,7 +475,7 @@ class Transport:
             location = response.headers.get("Location")
             if not (300 <= response.status_code < 400 and location):
                 break
-            url = retry.redirect_target(request, response, url, location)
+            url = redirect_target(request, response, url, location)
             options.pop("params", None)
         else:
             raise InvalidResponseError(

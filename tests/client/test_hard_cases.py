@@ -31,7 +31,7 @@ from beray import (
     TransferError,
     UnprocessableEntityError,
 )
-from beray.http.retry import ApiRequest
+from beray.http.request import ApiRequest
 from beray.testing import FaultServer, ScriptedResponse
 
 UPLOADED = ScriptedResponse(b'{"message": "m", "path": "f", "size": 1}')
