@@ -35,6 +35,7 @@ from beray.server.connections.request_head import HEAD_BYTES
 from beray.server.connections.table import ConnectionTable
 from beray.server.gateway_services import ObjectStoreUnavailable
 from beray.server.http.client_address import client_at
+from beray.server.http.validation_errors import from_validation_error
 from beray.server.runners.mcp.operators import McpServersFileError
 from beray.server.runtime import allocator, logging_setup
 from beray.server.sandbox import detection
@@ -372,12 +373,14 @@ def _settings(data_dir: Path) -> Settings:
     try:
         return Settings(data_dir=data_dir.absolute())
     except ValidationError as error:
-        problems = "; ".join(
-            f"BERAY_{str((problem['loc'] or ('S3_*',))[0]).upper()}: "
-            + problem["msg"].removeprefix("Value error, ")
-            for problem in error.errors(include_input=False)
+        problems = [
+            from_validation_error(details, has_public_values=True) for details in error.errors()
+        ]
+        text = "; ".join(
+            f"BERAY_{str((problem.loc or ('S3_*',))[0]).upper()}: {problem.msg}"
+            for problem in problems
         )
-        raise CannotServe(f"a setting is invalid: {problems}") from None
+        raise CannotServe(f"a setting is invalid: {text}") from None
 
 
 def _require_layout(settings: Settings) -> None:

@@ -54,14 +54,18 @@ class InputProblem(NamedTuple):
         return self.sanitized()._asdict()
 
 
-def from_validation_error(error: Mapping[str, Any]) -> InputProblem:
-    """Describe an error of pydantic or FastAPI in terms of the request.
+def from_validation_error(
+    error: Mapping[str, Any], *, has_public_values: bool = False
+) -> InputProblem:
+    """Describe an error of pydantic or FastAPI in terms of the input.
 
     The description contains values of paths, queries and headers, and numbers. It never contains
     strings of a body, which may be passwords or secrets.
 
     Args:
         error: An item of ``ValidationError.errors()``.
+        has_public_values: True if the description may contain strings of any input, because
+            none of those that can be invalid is secret.
     """
     loc = tuple(error["loc"])
     kind: str = error["type"]
@@ -72,7 +76,7 @@ def from_validation_error(error: Mapping[str, Any]) -> InputProblem:
         return InputProblem(loc, "expects a JSON object, sent as Content-Type: application/json")
     if kind == "value_error":
         return InputProblem(loc, error["msg"].removeprefix("Value error, "))
-    is_public = loc[:1] in (("path",), ("query",), ("header",))
+    is_public = has_public_values or loc[:1] in (("path",), ("query",), ("header",))
     found = repr(value[:_SHOWN_CHARACTERS]) if is_public and isinstance(value, str) else None
     if kind in _EXPECTED:
         return InputProblem(loc, f"expects {_EXPECTED[kind]}, got {found or _json_type(value)}")
