@@ -146,7 +146,7 @@ async def test_an_unknown_name_is_reported_with_the_known_names(tmp_path: Path) 
         ("{", "Expecting"),
         ("[]", "should be an object"),
         ('{"a": {}}', "a.command: Field required"),
-        ('{"a": {"command": 5}}', "a.command: Input should be a valid string"),
+        ('{"a": {"command": 5}}', "a.command: expects a string, got a number"),
         ('{"a": {"command": "-x"}}', "a.command"),
         ('{"a": {"command": "x", "args": "y"}}', "a.args"),
         ('{"a": {"command": "x", "env": {"A": 1}}}', "a.env.A"),

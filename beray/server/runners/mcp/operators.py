@@ -7,9 +7,11 @@ import os
 import stat
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+
+from beray.server.http.validation_errors import from_validation_error
 
 FILE_BYTES: Final = 1024**2
 
@@ -90,10 +92,8 @@ def _read(path: Path) -> str:
 def _first_problem(error: ValidationError | TypeError) -> str:
     if isinstance(error, TypeError):
         return str(error)
-    # The input is omitted because it may be a secret.
-    problem: Any = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]
+    # Strings of the input are omitted, because they may be secrets.
+    return str(from_validation_error(error.errors(include_url=False)[0]))
 
 
 def _error(path: Path, reason: str) -> McpServersFileError:
