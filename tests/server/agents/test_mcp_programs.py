@@ -144,8 +144,8 @@ async def test_an_unknown_name_is_reported_with_the_known_names(tmp_path: Path) 
     ("content", "problem"),
     [
         ("{", "Expecting"),
-        ("[]", "should be an object"),
-        ('{"a": {}}', "a.command: Field required"),
+        ("[]", "expects an object, got an array"),
+        ('{"a": {}}', "a.command: is required"),
         ('{"a": {"command": 5}}', "a.command: expects a string, got a number"),
         ('{"a": {"command": "-x"}}', "a.command"),
         ('{"a": {"command": "x", "args": "y"}}', "a.args"),
