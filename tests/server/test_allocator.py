@@ -11,7 +11,7 @@ import pytest
 CODE = """
 import sys
 import psutil
-from beray.server import allocator
+from beray.server.runtime import allocator
 
 if sys.argv[1] == "set":
     allocator.return_free_memory()

@@ -389,7 +389,7 @@ def test_a_script_talks_without_a_websocket(client: BeRayClient) -> None:
     with pytest.raises(UnprocessableEntityError, match="empty"):
         client.send_chat_message("script", " ")
     client.send_chat_message("script", "!sleep 60")
-    with pytest.raises(ConflictError, match="under way"):
+    with pytest.raises(ConflictError, match="still running"):
         client.send_chat_message("script", "!echo no")
     client.stop_task(chat_task["id"])
 

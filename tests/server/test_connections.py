@@ -68,7 +68,7 @@ def limited_server(data_dir: Path, hard: int, **environ: str) -> Iterator[Runnin
             env=inherited | environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     try:
-        until(server._answers)
+        until(server._accepts_requests)
         yield server
     finally:
         process.terminate()
@@ -228,7 +228,7 @@ def test_a_connection_in_use_is_not_closed_for_a_new_one(tmp_path: Path) -> None
             )  # fmt: skip
             assert b"RUNNING" in stream.until(b"RUNNING")
         with RawConnection(server.url) as rejected:
-            answer = rejected.answer()
+            answer = rejected.read_response()
             assert (answer.status, answer.header("connection")) == (503, "close")
             assert answer.header("retry-after") and json.loads(answer.body)["detail"]
             assert rejected.ended()

@@ -179,7 +179,7 @@ async def test_the_end_of_a_run_is_written_after_a_shortage_of_memory(tmp_path: 
     assert ends.is_pending(task.id)
     enough.set()
     assert await asyncio.wait_for(writing, 30)
-    await asyncio.wait_for(ends.written(task.id), 30)
+    await asyncio.wait_for(ends.wait_written(task.id), 30)
     stored = store.task(task.id)
     assert stored is not None and stored.status == "FAILED"
     await event_log.close()

@@ -68,7 +68,7 @@ def server(tmp_path: Path, harness: SandboxHarness) -> Iterator[RunningServer]:
             env=environ | {"BERAY_SANDBOX": "bubblewrap"}, cwd="/", stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        until(lambda: server._answers() or process.poll() is not None)
+        until(lambda: server._accepts_requests() or process.poll() is not None)
         assert process.poll() is None, (tmp_path / "server.log").read_text()
         yield server
     finally:
