@@ -220,7 +220,7 @@ def test_a_server_that_cannot_create_directories_gets_the_files(
 
 def test_a_task_that_does_not_exist_is_an_error(beray_client: BeRayClient, tmp_path: Path) -> None:
     (tmp_path / "source" / "empty").mkdir(parents=True)
-    with pytest.raises(NotFoundError, match="no task"):
+    with pytest.raises(NotFoundError, match="Task 999999 does not exist"):
         beray_client.upload_dir(999_999, tmp_path / "source", "dst")
 
 

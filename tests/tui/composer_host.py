@@ -40,7 +40,7 @@ class Host(App[None]):
         self.call_after_refresh(self.compose_task, self._initial)
 
     def compose_task(self, initial: TaskDraft | None = None) -> None:
-        self.push_screen(ComposerScreen(self.memory, ACCOUNT, initial), self.results.append)
+        self.push_screen(ComposerScreen(self.user_state, ACCOUNT, initial), self.results.append)
 
     def on_unmount(self) -> None:
         self.user_state.close()

@@ -62,7 +62,7 @@ class LogApp(App[None]):
         self.files.append(message.path)
 
     def on_operation_failed(self, message: messages.OperationFailed) -> None:
-        self.failures.append(message.what)
+        self.failures.append(message.action)
 
     def watch(self, client: Any, task_id: int, last_seq: int | None) -> None:
         """Show a task of a real server, as the main screen does."""

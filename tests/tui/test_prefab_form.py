@@ -285,7 +285,7 @@ def test_all_that_is_wrong_is_said_at_once_and_by_field() -> None:
         }
     )  # fmt: skip
     parameters, problems = entered(found, {"a": "x", "b": "", "c": "2.5", WHOLE: '{"c": 1}'})
-    assert set(problems) == {"a", "b", WHOLE} and "c has a field" in problems[WHOLE]
+    assert set(problems) == {"a", "b", WHOLE} and "c has its own field" in problems[WHOLE]
     parameters, problems = entered(found, {"b": "word", "c": "2.5", WHOLE: '{"d": null}'})
     assert not problems and parameters == {"b": "word", "c": 2.5, "d": None}
     assert entered([], {}) == ({}, {})
