@@ -172,7 +172,7 @@ async def test_an_error_of_the_server_is_shown_and_the_text_kept(
         await say(pilot, GO_ON)
         await until(pilot, lambda: "begun" in log_rows(pilot))
         await say(pilot, "!echo two")
-        await until_shown(pilot, "An answer is still running; send the message when it has ended.")
+        await until_shown(pilot, "An answer is still running; send the message")
         assert area.text == "!echo two"
         (task,) = beray_client.list_tasks()
         beray_client.upload_file(task["id"], "go", b"")
