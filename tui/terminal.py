@@ -38,8 +38,8 @@ class TerminalCapabilities:
     """Control sequences that the terminal is known to support or to ignore.
 
     Attributes:
-        title: Whether the window title can be set.
-        progress: Whether OSC 9;4 is safe.
+        window_title: True if the window title can be set.
+        progress_value: True if OSC 9;4 can be sent safely.
         notify: Number of the OSC that shows a notification, or None.
     """
 

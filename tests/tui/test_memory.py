@@ -274,8 +274,8 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from tui.state.task_draft import TaskDraft
-from tui.state.user_state import Memory
-user_state = Memory(Path(sys.argv[1]))
+from tui.state.user_state import UserState
+user_state = UserState(Path(sys.argv[1]))
 for number in range(1_000_000):
     user_state.add_to_history(TaskDraft(f"goal {number} " + "x" * 20_000))
     user_state.keep_draft("here", TaskDraft(f"draft {number} " + "x" * 150_000))

@@ -20,7 +20,7 @@ from tui.terminal import (
 )
 from tui.theme import DARK, LIGHT, initial_theme
 
-ALL = TerminalCapabilities(title=True, progress=True, notify=9)
+ALL = TerminalCapabilities(window_title=True, progress_value=True, notify=9)
 NONE = TerminalCapabilities()
 SEQUENCE = re.compile(
     r"\x1b\](?:0|9|9;4|777);[^\x00-\x1f\x7f-\x9f]*\x1b\\|\x1b\[2[23];0t|\x1b\]0;\x1b\\"
@@ -155,14 +155,18 @@ def test_a_code_is_found_in_what_is_pasted(pasted: str, code: str) -> None:
 def test_the_time_to_the_next_code_is_counted_for_each_address() -> None:
     now = 100.0
     resend = ResendTimer(lambda: now)
-    assert resend.left("ada") == 0
-    resend.sent("ada")
-    resend.sent("bob", 2.5)
-    assert (resend.left("ada"), resend.left("bob"), resend.left("eve")) == (60, 3, 0)
+    assert resend.seconds_left("ada") == 0
+    resend.record_sent("ada")
+    resend.record_sent("bob", 2.5)
+    assert (resend.seconds_left("ada"), resend.seconds_left("bob"), resend.seconds_left("eve")) == (
+        60,
+        3,
+        0,
+    )
     now = 159.5
-    assert (resend.left("ada"), resend.left("bob")) == (1, 0)
+    assert (resend.seconds_left("ada"), resend.seconds_left("bob")) == (1, 0)
     now = 160.0
-    assert resend.left("ada") == 0
+    assert resend.seconds_left("ada") == 0
 
 
 def test_the_first_theme_suits_the_terminal_and_a_chosen_one_stays() -> None:

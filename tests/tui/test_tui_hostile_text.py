@@ -75,7 +75,7 @@ def app_for(client: stub.StubClient, folder: Path, token: str | None = "token") 
         target,
         Profiles(folder / "profiles.json"),
         connect=lambda _: client,  # type: ignore[arg-type,return-value]
-        memory=UserState(folder / "dashboard"),
+        user_state=UserState(folder / "dashboard"),
     )
 
 

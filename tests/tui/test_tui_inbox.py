@@ -105,9 +105,9 @@ def test_a_task_that_has_ended_does_not_run_again() -> None:
 
 def test_looking_at_a_task_is_news_once() -> None:
     known = task_state()
-    assert [known.see(2), known.see(2), known.see(99)] == [1, None, None]
+    assert [known.mark_seen(2), known.mark_seen(2), known.mark_seen(99)] == [1, None, None]
     known.apply([{"type": "TASK_PROGRESS", "task_id": 2, "last_seq": 4, "last_line": ""}])
-    assert known.see(2) == 4
+    assert known.mark_seen(2) == 4
 
 
 def test_only_what_matches_is_shown_in_the_same_order() -> None:
