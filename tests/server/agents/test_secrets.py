@@ -40,7 +40,7 @@ def text_of(events: list[Event], source: str = "main") -> str:
 
 def filtered(*events: Event) -> list[Event]:
     secrets = StreamRedactor([SECRET, *OTHERS])
-    return [out for event in events for out in secrets.cut(event)] + secrets.rest()
+    return [out for event in events for out in secrets.redact(event)] + secrets.flush()
 
 
 PIECES = st.lists(
@@ -68,8 +68,8 @@ def test_the_output_does_not_depend_on_the_chunks(parts: list[str], cuts: list[i
 
 def test_only_possible_beginnings_of_secrets_are_buffered() -> None:
     secrets = StreamRedactor([SECRET])
-    assert text_of(secrets.cut(MsgEventTextChunk(text="hello s"))) == "hello "
-    assert text_of(secrets.cut(MsgEventTextChunk(text="k and"))) == "sk and"
+    assert text_of(secrets.redact(MsgEventTextChunk(text="hello s"))) == "hello "
+    assert text_of(secrets.redact(MsgEventTextChunk(text="k and"))) == "sk and"
 
 
 def test_buffered_text_is_emitted_at_the_end_of_an_answer() -> None:
