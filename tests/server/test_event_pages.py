@@ -88,7 +88,7 @@ async def test_pages_have_every_event_once(store: Store, texts: list[str]) -> No
     assert await read(pages, task_id) == expected
     assert await read(pages, task_id) == expected  # now from the cache
     for first in (1, 2, len(texts)):
-        array = pages.array(task_id, EventRange(first, len(texts)))
+        array = pages.json_array(task_id, EventRange(first, len(texts)))
         parts = b",".join(expected[first - 1 :])
         assert b"".join([piece async for piece in array]) == b"[" + parts + b"]"
 
@@ -126,7 +126,7 @@ async def test_a_large_event_that_is_deleted_while_it_is_sent_is_no_whole_event(
     with pytest.raises(EventDeleted):
         await anext(pieces)
     with pytest.raises(EventDeleted):
-        [piece async for piece in pages.array(task_id, EventRange(1, 1))]
+        [piece async for piece in pages.json_array(task_id, EventRange(1, 1))]
 
 
 @pytest.mark.parametrize("size", [10, 600_000])
