@@ -184,7 +184,7 @@ async def test_more_than_the_maximum_are_rejected_before_they_start() -> None:
         return task
 
     begun = [begin(), begin()]
-    with pytest.raises(QueueFull, match="2 of your calls are waiting"):
+    with pytest.raises(QueueFull, match="2 of your calls are already waiting"):
         begin()
     slots.require_place("b", 2)
     await asyncio.sleep(0)
