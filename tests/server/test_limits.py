@@ -235,6 +235,6 @@ def test_output_beyond_the_limit_ends_the_task(bounded: BeRayClient) -> None:
     events = done(bounded, "!yes")
     assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "output_limit")
     assert events[-2]["code"] == "OUTPUT_LIMIT"
-    assert "200000 bytes" in events[-2]["details"]
+    assert "200,000 bytes" in events[-2]["details"]
     assert 100_000 < len(text(events)) <= 200_000
     assert done(bounded, "!echo next")[-1]["status"] == "COMPLETED"
