@@ -78,9 +78,8 @@ class SignInScreen(Screen[None]):
             shown.display = bool(reason)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # The footer also calls this while the fields are not mounted.
-        emails = [field.input for field in self.query("#email").results(Field)]
-        return action != "next_field" or self.focused in emails
+        # The footer also calls this before the fields and their inputs are mounted.
+        return action != "next_field" or self.focused in list(self.query("#email Input"))
 
     def action_next_field(self) -> None:
         self.query_one("#password", Field).enter()
