@@ -216,7 +216,7 @@ async def test_a_secret_that_is_missing_is_given_and_shown_nowhere(tmp_path: Pat
         await pilot.press("ctrl+r")
         await until_shown(pilot, "it needs KEY", "Press k to save")
         await pilot.press("k")
-        await until_shown(pilot, "KEY, for p", "Get one at example.org.")
+        await until_shown(pilot, "KEY for p", "Get one at example.org.")
         await pilot.press("enter")
         await until_shown(pilot, "Enter the secret.")
         await pilot.press(*"hush", "enter")
