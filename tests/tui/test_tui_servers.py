@@ -94,7 +94,9 @@ async def test_from_one_server_to_another_and_back_and_out(
             second.kill()
             await open_servers(pilot, name)
             await pilot.press("o")
-            await until_shown(pilot, f"Signed out of {name} on this machine, but the server may")
+            await until_shown(
+                pilot, f"Signed out of {name} on this machine, but the", "server may keep"
+            )
             await until_shown(pilot, "signed out")
             saved = Profiles().get(name)
             assert saved is not None and (saved.token, saved.email) == (None, bob)
@@ -155,7 +157,7 @@ async def test_a_token_of_the_environment_is_left_alone(
         await open_servers(pilot, "given")
         await pilot.press("o")
         await until(pilot, lambda: isinstance(app.screen, SignInScreen))
-        await until_shown(pilot, "Signed out of given; BERAY_TOKEN is set and stays")
+        await until_shown(pilot, "Signed out of given; BERAY_TOKEN is set and remains")
     assert client.get_current_user()["email"]
 
 

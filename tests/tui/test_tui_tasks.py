@@ -129,7 +129,7 @@ async def test_files_are_saved_whole_and_nothing_is_overwritten_unasked(
         await pilot.press("f")
         await until_shown(pilot, "1  content")
         await pilot.press("d")
-        await until_shown(pilot, "sub/made.txt, of task")
+        await until_shown(pilot, "sub/made.txt of task")
         await pilot.press("enter")
         await until_shown(pilot, "The file exists")
         assert target.read_text() == "mine"
