@@ -39,7 +39,7 @@ from beray.server.storage.database_errors import (
     is_damaged,
     is_full,
 )
-from beray.server.storage.shortage import is_shortage, refusal
+from beray.server.storage.shortage import is_shortage, shortage_response
 from beray.version import __version__
 
 log = structlog.get_logger("beray.server")
@@ -104,7 +104,7 @@ async def _database_failed(request: Request, error: Exception) -> JSONResponse:
     if is_full(error):
         return _failure(request, 507, "STORAGE_FULL", FULL_MESSAGE)
     if is_shortage(error):
-        message, headers = refusal(error)
+        message, headers = shortage_response(error)
         return _failure(request, 503, "UNAVAILABLE", message, headers)
     if is_damaged(error):
         log.error("the database is damaged", path=request.url.path, error=str(error))

@@ -280,7 +280,7 @@ class EmbeddedServer(BeRayServer):
 
 
 def _connection_table(settings: Settings) -> ConnectionTable:
-    allowed = open_files.measured(settings.most_runs).connections
+    allowed = open_files.measured(settings.max_runs).connections
     proxies = settings.trusted_proxies
     return ConnectionTable(
         min(allowed, settings.max_connections or allowed),

@@ -279,7 +279,7 @@ class Settings(BaseSettings):
         return SHARED_TASK_SECONDS if self.shared else None
 
     @property
-    def most_runs(self) -> int:
+    def max_runs(self) -> int:
         """Maximum number of tasks, chats and prefab functions that run at once."""
         return self.slots + self.chat_slots + self.prefab_slots
 

@@ -83,7 +83,7 @@ def collect(
             secrets(os.environ),
             mail(settings),
             proxy(settings, url),
-            descriptors(open_files.measured(settings.most_runs)),
+            descriptors(open_files.measured(settings.max_runs)),
         ),
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from beray.server.runners.base import OverBudget, Usage
+from beray.server.runners.base import BudgetExceeded, Usage
 from beray.server.settings import Settings
 from beray.server.storage.store import Store, TaskSpec
 from beray.server.storage.tables import Task
@@ -38,9 +38,9 @@ async def test_a_day_is_spent_by_all_tasks_of_its_user(
     store: Store, tmp_path: Path, limit: dict[str, float], usage: Usage, words: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, **limit)
-    with pytest.raises(OverBudget, match=f"{words} for all your tasks of today is reached"):
+    with pytest.raises(BudgetExceeded, match=f"{words} for all your tasks of today is reached"):
         await Budget(store, settings, task(store)).charge(usage)
-    with pytest.raises(OverBudget, match=words):
+    with pytest.raises(BudgetExceeded, match=words):
         await Budget(store, settings, task(store)).begin()
     await Budget(store, settings, task(store, "other@b.example")).begin()
 
@@ -53,5 +53,5 @@ async def test_a_day_has_seconds(store: Store, tmp_path: Path) -> None:
     second = Budget(store, settings, task(store))
     assert await second.begin() == 2.5
     await second.spend(2.5)
-    with pytest.raises(OverBudget, match="10 seconds for all your tasks of today"):
+    with pytest.raises(BudgetExceeded, match="10 seconds for all your tasks of today"):
         await Budget(store, settings, task(store)).begin()

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beray.sanitize import printable
-from tui.prefabs.call_draft import file_problems, places, refused_file
-from tui.prefabs.form.checks import misfit
+from tui.prefabs.call_draft import file_problems, problem_locations, refused_file
+from tui.prefabs.form.checks import mismatch
 from tui.prefabs.form.schema import MAX_FIELDS, WHOLE, FieldKind, ParameterField, fields
-from tui.prefabs.form.values import NO_VALUE, InvalidFieldValue, entered, value_of
+from tui.prefabs.form.values import NO_VALUE, InvalidFieldValue, parse_field, parse_fields
 from tui.prefabs.spec import FileInput, PrefabFunction
 
 HUGE = 10**400
@@ -27,7 +27,7 @@ def field_of(own: Any, *, required: bool = False, name: str = "x", **root: Any) 
 
 
 def value(own: Any, text: str, **more: Any) -> Any:
-    return value_of(field_of(own, **more), text)
+    return parse_field(field_of(own, **more), text)
 
 
 # Schema → fields
@@ -141,8 +141,8 @@ def test_no_schema_and_no_text_is_the_end_of_a_form(own: Any, text: str) -> None
     for parameters in (own, {"type": "object", "properties": {"x": own}}):
         found = fields(parameters)
         for texts in ({}, {field.name: text for field in found}):
-            entered(found, texts)
-        entered(found, {field.name: field.initial for field in found})
+            parse_fields(found, texts)
+        parse_fields(found, {field.name: field.initial for field in found})
 
 
 # Texts → values
@@ -258,9 +258,9 @@ def test_every_default_is_read_as_what_it_is(kind: str) -> None:
     def check(default: Any, items: list[Any]) -> None:
         if default != '""':
             field = field_of({"type": kind, "default": default}, required=True)
-            assert value_of(field, field.initial) == default
+            assert parse_field(field, field.initial) == default
         listed = field_of({"type": "array", "items": {"type": kind}, "default": items})
-        assert value_of(listed, listed.initial) == items
+        assert parse_field(listed, listed.initial) == items
 
     check()
 
@@ -271,9 +271,9 @@ def test_every_json_default_is_read_as_what_it_is(default: Any) -> None:
     field = field_of({"default": default})
     assert printable(field.initial) == field.initial
     if default is not None and default != "":
-        assert value_of(field, field.initial) == default
+        assert parse_field(field, field.initial) == default
     choice = field_of({"enum": [default]}, required=True)
-    assert value_of(choice, choice.initial or "null") == default
+    assert parse_field(choice, choice.initial or "null") == default
 
 
 def test_all_that_is_wrong_is_said_at_once_and_by_field() -> None:
@@ -284,20 +284,20 @@ def test_all_that_is_wrong_is_said_at_once_and_by_field() -> None:
             "additionalProperties": {},
         }
     )  # fmt: skip
-    parameters, problems = entered(found, {"a": "x", "b": "", "c": "2.5", WHOLE: '{"c": 1}'})
+    parameters, problems = parse_fields(found, {"a": "x", "b": "", "c": "2.5", WHOLE: '{"c": 1}'})
     assert set(problems) == {"a", "b", WHOLE} and "c has its own field" in problems[WHOLE]
-    parameters, problems = entered(found, {"b": "word", "c": "2.5", WHOLE: '{"d": null}'})
+    parameters, problems = parse_fields(found, {"b": "word", "c": "2.5", WHOLE: '{"d": null}'})
     assert not problems and parameters == {"b": "word", "c": 2.5, "d": None}
-    assert entered([], {}) == ({}, {})
+    assert parse_fields([], {}) == ({}, {})
 
 
 def test_all_parameters_can_be_given_as_one_object() -> None:
     many = {"properties": {f"p{n}": {"type": "integer"} for n in range(99)}, "required": ["p7"]}
     found = fields(many)
-    assert entered(found, {WHOLE: '{"p7": 1}'}) == ({"p7": 1}, {})
-    assert "p7 is missing" in entered(found, {WHOLE: "{}"})[1][WHOLE]
-    assert "p8: The value must" in entered(found, {WHOLE: '{"p7": 1, "p8": "x"}'})[1][WHOLE]
-    assert "required" in entered(found, {})[1][WHOLE]
+    assert parse_fields(found, {WHOLE: '{"p7": 1}'}) == ({"p7": 1}, {})
+    assert "p7 is missing" in parse_fields(found, {WHOLE: "{}"})[1][WHOLE]
+    assert "p8: The value must" in parse_fields(found, {WHOLE: '{"p7": 1, "p8": "x"}'})[1][WHOLE]
+    assert "required" in parse_fields(found, {})[1][WHOLE]
 
 
 def test_a_check_never_follows_a_schema_without_end() -> None:
@@ -305,11 +305,11 @@ def test_a_check_never_follows_a_schema_without_end() -> None:
     deep: Any = []
     for _ in range(500):
         deep = [deep]
-    assert misfit(deep, loop) == ""
-    assert misfit(1, {"type": ["made up", "string"]}) == ""
-    assert misfit({"a": 1}, {"additionalProperties": False, "patternProperties": {"a": {}}}) == ""
-    assert misfit(HUGE, {"multipleOf": 0.1}) == "" and misfit(5, {"multipleOf": 0}) == ""
-    assert misfit(1, {"minimum": "nonsense", "enum": "nonsense", "type": []}) == ""
+    assert mismatch(deep, loop) == ""
+    assert mismatch(1, {"type": ["made up", "string"]}) == ""
+    assert mismatch({"a": 1}, {"additionalProperties": False, "patternProperties": {"a": {}}}) == ""
+    assert mismatch(HUGE, {"multipleOf": 0.1}) == "" and mismatch(5, {"multipleOf": 0}) == ""
+    assert mismatch(1, {"minimum": "nonsense", "enum": "nonsense", "type": []}) == ""
 
 
 # Files
@@ -353,5 +353,5 @@ def test_files_have_their_number_and_their_types() -> None:
     ],
 )  # fmt: skip
 def test_where_a_refusal_of_the_server_belongs(errors: Any, found: Any) -> None:
-    assert places(errors) == found
-    assert places(json.loads(json.dumps(errors))) == found
+    assert problem_locations(errors) == found
+    assert problem_locations(json.loads(json.dumps(errors))) == found

@@ -80,7 +80,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_two_levels_of_an_output_are_taken_apart() -> None:
-    ended = outcome.of_done(gateway_stub.DONE.data)
+    ended = outcome.outcome_of_result(gateway_stub.DONE.data)
     assert ended.result == {"rows": 1000, "columns": ["shop", "day"]} and ended.refusal == ""
     (file,) = ended.files
     assert (file.key, file.name) == ("table", "sales.parquet")
@@ -102,7 +102,7 @@ def test_the_two_levels_of_an_output_are_taken_apart() -> None:
     ],
 )
 def test_what_a_function_itself_says_is_wrong(result: Any, said: str) -> None:
-    assert outcome.of_done({"output": {"output": result}}).refusal == said
+    assert outcome.outcome_of_result({"output": {"output": result}}).refusal == said
 
 
 @pytest.mark.parametrize("odd", ODD, ids=ascii)
@@ -110,9 +110,9 @@ def test_an_end_of_any_shape_is_an_end(odd: Any) -> None:
     shapes = (odd, {"output": odd}, {"output": {"output": odd, "files": odd}},
               {"output": {"files": {"k": odd, HOSTILE: [odd]}}})  # fmt: skip
     for shape in shapes:
-        assert outcome.of_done(shape).problem is None
+        assert outcome.outcome_of_result(shape).problem is None
     for shape in (odd, {"code": odd, "message": odd, "traceback": odd}):
-        problem = outcome.of_error(shape).problem
+        problem = outcome.outcome_of_error(shape).problem
         assert problem is not None and problem.code and problem.message
 
 

@@ -58,7 +58,7 @@ async def filled(pilot: Pilot[None], sales: Path) -> CallScreen:
     shown = await call(pilot, *CONVERT)
     shown.form.files[0]._have((sales,))
     shown.query_one("#field-0 Select", Select).value = '"parquet"'
-    shown.form.files[0].enter()
+    shown.form.files[0].focus_input()
     await until_shown(pilot, "1.8 K")
     return shown
 

@@ -48,7 +48,7 @@ class ChatNameScreen(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         if self._problem:
-            self.query_one(Field).refuse(self._problem)
+            self.query_one(Field).show_problem(self._problem)
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#open")
@@ -59,7 +59,7 @@ class ChatNameScreen(ModalScreen[str | None]):
         if problem is None:
             self.dismiss(name)
         else:
-            field.refuse(problem)
+            field.show_problem(problem)
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:

@@ -68,7 +68,7 @@ def _or(types: Sequence[str]) -> str:
     return " or ".join((", ".join(types[:-1]), types[-1])) if len(types) > 1 else types[0]
 
 
-def places(errors: object) -> list[tuple[str, str, str]]:
+def problem_locations(errors: object) -> list[tuple[str, str, str]]:
     """Return the problems of a server's error response as (kind, name, message).
 
     ``kind`` is ``parameters``, ``files`` or "" for a problem of the call as a whole.

@@ -19,7 +19,7 @@ from tui import messages, sanitize
 from tui.composer.attachment_list import MUTED
 from tui.io import background
 from tui.prefabs import report, save_outputs
-from tui.prefabs.call_draft import places
+from tui.prefabs.call_draft import problem_locations
 from tui.prefabs.form.form import FunctionForm
 from tui.prefabs.messages import SecretRejected, SecretSaved
 from tui.prefabs.outcome import RunFile
@@ -116,7 +116,7 @@ class CallScreen(Screen[None]):
     def _turn_to_run(self, to_run: bool) -> None:
         """Focus the form or the run; a narrow terminal shows only the focused side."""
         self.set_class(to_run, "-run")
-        (self.pane if to_run else self.form).enter()
+        (self.pane if to_run else self.form).focus_input()
 
     def action_turn(self) -> None:
         self._turn_to_run(not self.pane.has_focus_within)
@@ -175,14 +175,14 @@ class CallScreen(Screen[None]):
             self._refused = run
             self._say_refused(run)
         elif self.pane.selected is not None and not had_files and self.pane.has_focus_within:
-            self.pane.enter()
+            self.pane.focus_input()
 
     def _say_refused(self, run: Run) -> None:
         error = run.error
         details = getattr(error, "details", None)
-        wrong = places(details.get("errors")) if isinstance(details, dict) else []
+        wrong = problem_locations(details.get("errors")) if isinstance(details, dict) else []
         if wrong:
-            self.form.refuse(wrong)
+            self.form.show_problem(wrong)
             self._turn_to_run(False)
         elif isinstance(error, AuthenticationError):
             self.session_ended(error)

@@ -9,7 +9,7 @@ from beray.gateway.param_schema import resolved
 from beray.sanitize import one_line
 from tui import status
 from tui.document import Document
-from tui.prefabs.form.schema import FieldKind, ParameterField, as_json, fields, in_words
+from tui.prefabs.form.schema import FieldKind, ParameterField, as_json, display_value, fields
 from tui.prefabs.spec import DEPLOYED, FileInput, PrefabFunction, PrefabSpec, PrefabSummary
 
 _TEXT: Final = "event--output"
@@ -82,11 +82,11 @@ def _conditions(function: PrefabFunction) -> Iterator[str]:
 def _parameter(field: ParameterField) -> tuple[str, str, str]:
     words = [field.kind.value, "required" if field.required else ""]
     if field.choices:
-        words.insert(1, " ".join(in_words(one) for one in field.choices[:20]))
+        words.insert(1, " ".join(display_value(one) for one in field.choices[:20]))
     if field.initial and not field.secret:
         shown = field.initial
         if field.kind is FieldKind.CHOICE:
-            shown = next(in_words(one) for one in field.choices if as_json(one) == shown)
+            shown = next(display_value(one) for one in field.choices if as_json(one) == shown)
         words.append(f"default {shown}")
     kind = ", ".join(filter(None, words))
     return field.name or "(all parameters)", kind, field.description
@@ -104,7 +104,7 @@ def _returned(returns: Any) -> Iterator[tuple[str, str, str]]:
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         if schema:
-            yield in_words(schema.get("type", "any JSON")), "", ""
+            yield display_value(schema.get("type", "any JSON")), "", ""
         return
     for name, own in list(properties.items())[:_MAX_RETURNED]:
         one = resolved(own, schema)

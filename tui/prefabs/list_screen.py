@@ -236,7 +236,7 @@ class PrefabsScreen(Screen[None]):
         key = message.prefab_id, message.version
         known = next((row.summary for row in self.rows if row.summary.id == key[0]), None)
         if known is not None:
-            self._specs[key] = spec(message.told, known)
+            self._specs[key] = spec(message.data, known)
             self._arrived(key)
 
     def on_spec_failed(self, message: SpecFailed) -> None:

@@ -29,11 +29,11 @@ class PrefabsFailed(Message):
 class SpecArrived(Message):
     """The spec of a prefab was read in the requested version."""
 
-    def __init__(self, prefab_id: str, version: str, told: dict[str, Any]) -> None:
+    def __init__(self, prefab_id: str, version: str, data: dict[str, Any]) -> None:
         super().__init__()
         self.prefab_id = prefab_id
         self.version = version
-        self.told = told
+        self.data = data
 
 
 class SpecFailed(Message):

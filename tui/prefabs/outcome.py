@@ -53,27 +53,27 @@ class RunOutcome:
     refusal: str = ""
 
 
-def of_done(data: object) -> RunOutcome:
+def outcome_of_result(data: object) -> RunOutcome:
     """Return the outcome of a ``done`` event."""
-    told = data if isinstance(data, Mapping) else {}
-    outer = told.get("output")
+    fields = data if isinstance(data, Mapping) else {}
+    outer = fields.get("output")
     if not isinstance(outer, Mapping):
         return RunOutcome(outer)
     result = outer.get("output")
     return RunOutcome(result, tuple(_files(outer.get("files"))), refusal=_refusal(result))
 
 
-def of_error(data: object) -> RunOutcome:
+def outcome_of_error(data: object) -> RunOutcome:
     """Return the outcome of an ``error`` event."""
-    told = data if isinstance(data, Mapping) else {"message": data}
-    code, message = _text(told.get("code")), _text(told.get("message"))
-    traceback = _text(told.get("traceback"))
+    fields = data if isinstance(data, Mapping) else {"message": data}
+    code, message = _text(fields.get("code")), _text(fields.get("message"))
+    traceback = _text(fields.get("traceback"))
     return RunOutcome(problem=RunProblem(code or "FAILED", message or "The run failed.", traceback))
 
 
-def _files(told: object) -> Iterator[RunFile]:
+def _files(fields: object) -> Iterator[RunFile]:
     left = _MAX_FILES
-    for key, urls in told.items() if isinstance(told, Mapping) else ():
+    for key, urls in fields.items() if isinstance(fields, Mapping) else ():
         for url in urls if isinstance(urls, list) else ():
             if isinstance(key, str) and isinstance(url, str) and left:
                 left -= 1
@@ -85,10 +85,10 @@ def _refusal(result: object) -> str:
     if not isinstance(result, Mapping) or result.get("success") is not False:
         return ""
     error = result.get("error")
-    told = error if isinstance(error, Mapping) else result
-    said = [_text(told.get(word)) for word in ("message", "error")]
-    message = next(filter(None, [*said, _text(error)]), "no reason given")
-    code = _text(told.get("code")) or _text(result.get("error_code"))
+    fields = error if isinstance(error, Mapping) else result
+    messages = [_text(fields.get(word)) for word in ("message", "error")]
+    message = next(filter(None, [*messages, _text(error)]), "no reason given")
+    code = _text(fields.get("code")) or _text(result.get("error_code"))
     return f"{message} ({code})" if code else message
 
 

@@ -47,8 +47,8 @@ def standing(run: Run) -> RunStatus:
         case RunState.RUNNING:
             return RunStatus(f"● running  {time}", "status--running")
         case RunState.SUCCEEDED if run.outcome.refusal:
-            said = one_line(run.outcome.refusal, 200)
-            return RunStatus(f"◆ not successful: {said}", "status--input")
+            reason = one_line(run.outcome.refusal, 200)
+            return RunStatus(f"◆ not successful: {reason}", "status--input")
         case RunState.SUCCEEDED:
             return RunStatus(f"✓ done in {time}", "status--completed")
         case RunState.STOPPED:
@@ -96,8 +96,8 @@ def report(run: Run, *, unfolded: bool = False) -> RunReport:
 
 def error_text(error: Exception) -> str:
     """Return the message of a gateway error, with the next step if there is one."""
-    said = getattr(error, "message", "")
-    told = said if isinstance(said, str) and said else sanitize.error_text(error)
+    reason = getattr(error, "message", "")
+    told = reason if isinstance(reason, str) and reason else sanitize.error_text(error)
     instructions = getattr(error, "instructions", "")
     if isinstance(instructions, str) and instructions:
         told += f"\n{instructions}"

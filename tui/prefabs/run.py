@@ -159,10 +159,10 @@ class Run:
             case "progress":
                 self.progress = _progress(data)
             case "done":
-                self.outcome = outcome.of_done(data)
+                self.outcome = outcome.outcome_of_result(data)
                 self._end(RunState.SUCCEEDED)
             case "error":
-                self.outcome = outcome.of_error(data)
+                self.outcome = outcome.outcome_of_error(data)
                 self._end(RunState.FAILED)
 
     def _end(self, state: RunState) -> None:

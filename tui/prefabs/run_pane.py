@@ -152,7 +152,7 @@ class RunPane(Vertical):
         """True if the traceback is shown."""
         return self._unfolded
 
-    def enter(self) -> None:
+    def focus_input(self) -> None:
         """Focus the output files if there are any, otherwise the output."""
         target = self.query_one(OutputList) if self._files else self.query_one(ReportView)
         self.screen.set_focus(target)

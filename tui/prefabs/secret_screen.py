@@ -51,7 +51,7 @@ class SecretScreen(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         if self._refusal:
-            self.query_one(Field).refuse(self._refusal)
+            self.query_one(Field).show_problem(self._refusal)
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#keep")
@@ -60,7 +60,7 @@ class SecretScreen(ModalScreen[str | None]):
         if field.value:
             self.dismiss(field.value)
         else:
-            field.refuse("Enter the secret.")
+            field.show_problem("Enter the secret.")
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:

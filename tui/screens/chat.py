@@ -48,8 +48,8 @@ class ChatActions(TaskNotifications):
 
     # Message box
 
-    def show_watched(self) -> None:
-        super().show_watched()
+    def show_selected(self) -> None:
+        super().show_selected()
         self._show_box()
 
     def _turn_to(self, what: str) -> None:
@@ -60,7 +60,7 @@ class ChatActions(TaskNotifications):
         chat = self.selected_chat
         if self._box is None:
             if chat is not None:
-                self.call_later(self._furnish_box)
+                self.call_later(self._fill_message_box)
             return
         if chat is not None:
             answering = not status.is_idle(chat)
@@ -69,7 +69,7 @@ class ChatActions(TaskNotifications):
             self._box.show(chat, answering=answering, sending=sending)
         self._box.display = chat is not None and self._shown == "events"
 
-    async def _furnish_box(self) -> None:
+    async def _fill_message_box(self) -> None:
         """Create the message box if a chat is selected."""
         async with self._making:
             if self._box is None and self.selected_chat is not None:
@@ -93,7 +93,7 @@ class ChatActions(TaskNotifications):
     async def action_message(self) -> None:
         """Focus the message box."""
         if self.selected_chat is not None:
-            await self._furnish_box()
+            await self._fill_message_box()
             self._turn_to("events")
             if self._box is not None:
                 self._box.focus_text()

@@ -90,7 +90,7 @@ class MainScreen(ChatActions):
         if self._board_reader is None:
             self._read_board(None)
 
-    async def _furnish(self) -> bool:
+    async def _load_panes(self) -> bool:
         """Create the panes, which would delay the first frame.
 
         Returns:
@@ -155,12 +155,12 @@ class MainScreen(ChatActions):
             self._inbox.action_filter()
 
     async def on_updates_waiting(self) -> None:
-        if self._board_reader is not None and await self._furnish():
+        if self._board_reader is not None and await self._load_panes():
             before, stopping = list(self.task_state.tasks.values()), set(self.task_state.stopping)
             was_loaded = self.task_state.loaded
             if self.task_state.apply(self._board_reader.take()):
                 if was_loaded:
-                    self.tell_news(before, stopping)
+                    self.announce_changes(before, stopping)
                 else:
                     self.recall_seen()
                 self._sort()
@@ -188,11 +188,11 @@ class MainScreen(ChatActions):
 
     def on_client_replaced(self, message: messages.ClientReplaced) -> None:
         self.query_one(StatusBar).show_target(message.target)
-        self.go_on_with(message.client)
+        self.use_client(message.client)
 
-    def go_on_with(self, client: BeRayClient) -> None:
+    def use_client(self, client: BeRayClient) -> None:
         """Use ``client`` from now on; the task feed resumes after its last update."""
-        super().go_on_with(client)
+        super().use_client(client)
         reader = self._board_reader
         if reader is not None and reader.client is not client:
             reader.close()
@@ -238,8 +238,8 @@ class MainScreen(ChatActions):
             task_state.unread,
             task_state.stopping,
         )
-        self.show_standing()
-        self.show_watched()
+        self.show_task_summary()
+        self.show_selected()
 
     def _retry_in(self) -> int | None:
         retry_at = self.task_state.retry_at
@@ -261,7 +261,7 @@ class MainScreen(ChatActions):
         await self.put_and_select(message.task)
 
     async def put_and_select(self, task: Task) -> None:
-        if not await self._furnish():
+        if not await self._load_panes():
             return
         self.task_state.put(task)
         self._inbox.action_unfilter()
@@ -274,7 +274,7 @@ class MainScreen(ChatActions):
     def on_task_ended(self, message: messages.TaskEnded) -> None:
         before, stopping = list(self.task_state.tasks.values()), set(self.task_state.stopping)
         if self.task_state.ended(message.task_id, message.event):
-            self.tell_news(before, stopping)
+            self.announce_changes(before, stopping)
             self.tasks_changed()
 
     def on_task_list_highlighted(self) -> None:

@@ -37,7 +37,7 @@ class TaskNotifications(TaskDetail):
         if seq is not None:
             self.dashboard.user_state.mark_seen(self.account, task_id, seq)
 
-    def tell_news(self, before: Iterable[Task], stopping: Iterable[int]) -> None:
+    def announce_changes(self, before: Iterable[Task], stopping: Iterable[int]) -> None:
         """Notify the user of tasks that have stopped, completed, failed or need input."""
         asked = set(stopping) - self.task_state.stopping
         watched = self.task_state.selected.task_id if self.task_state.selected else None
@@ -53,7 +53,7 @@ class TaskNotifications(TaskDetail):
         for text in terminal.status_notifications(others, list(self.task_state.tasks.values())):
             self.dashboard.show_notification(text)
 
-    def show_standing(self) -> None:
+    def show_task_summary(self) -> None:
         """Update title and progress of the terminal."""
         tasks = self.task_state.tasks.values()
         self.dashboard.terminal.show(

@@ -245,7 +245,7 @@ class AddServerScreen(ModalScreen[Target | None]):
         try:
             self.dismiss(account.new_target(self._profiles, field.value))
         except ConfigurationError as error:
-            field.refuse(sanitize.error_text(error))
+            field.show_problem(sanitize.error_text(error))
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:

@@ -116,7 +116,7 @@ class RegisterScreen(Screen[None]):
             self.set_focus(None)
             email.call_later(self._send_code)  # after the keys that are already queued for it
         else:
-            self.query_one("#password", Field).enter()
+            self.query_one("#password", Field).focus_input()
 
     # The code
 
@@ -126,13 +126,13 @@ class RegisterScreen(Screen[None]):
         if self._busy:
             return
         if not email:
-            field.refuse("Enter an e-mail address.")
+            field.show_problem("Enter an e-mail address.")
             return
         if self._resend.seconds_left(email):
             # The code that was sent is still valid.
             self._enter_code(email)
             return
-        field.accept()
+        field.clear_problem()
         self._asked_for = email
         self._wait("Asking for a code …")
         self.set_focus(None)
@@ -158,16 +158,16 @@ class RegisterScreen(Screen[None]):
         if isinstance(error, RateLimitError):
             self._resend.record_sent(self._asked_for, error.retry_after)
             self._enter_code(self._asked_for)
-            field.refuse(sanitize.error_text(error), enter=False)
+            field.show_problem(sanitize.error_text(error), focus=False)
             self._limited = True
         else:
-            field.refuse(sanitize.error_text(error))
+            field.show_problem(sanitize.error_text(error))
 
     def _enter_code(self, email: str) -> None:
         if email == self._address:
             self._sent_to = email
             self._show_step()
-            self.query_one("#code", Field).enter()
+            self.query_one("#code", Field).focus_input()
 
     def _show_resend(self) -> None:
         """Show the time until another code can be sent on the button."""
@@ -178,7 +178,7 @@ class RegisterScreen(Screen[None]):
         send.disabled = self._busy or left > 0
         if self._limited and not left:
             self._limited = False
-            self.query_one("#email", Field).accept()
+            self.query_one("#email", Field).clear_problem()
 
     # The account
 
@@ -190,9 +190,9 @@ class RegisterScreen(Screen[None]):
         if self._busy or not self._sent_to:
             return
         if not entered:
-            code.refuse("Enter the code from the e-mail.")
+            code.show_problem("Enter the code from the e-mail.")
         elif len(secret) < 8:
-            password.refuse(f"The password has {len(secret)} characters; 8 are required.")
+            password.show_problem(f"The password has {len(secret)} characters; 8 are required.")
         else:
             self._wait("Creating the account …")
             client, email = self._client, self._sent_to
@@ -220,7 +220,7 @@ class RegisterScreen(Screen[None]):
         place = _FIELDS.get(said or "", "#code")
         if isinstance(message.error, ConflictError):
             place = "#email"
-        self.query_one(place, Field).refuse(sanitize.error_text(message.error))
+        self.query_one(place, Field).show_problem(sanitize.error_text(message.error))
 
     def _wait(self, text: str) -> None:
         self._busy = bool(text)

@@ -78,13 +78,13 @@ class SaveScreen(ModalScreen[Path | None]):
         if self._transfer is not None:
             return
         if not name:
-            field.refuse("Enter a path.")
+            field.show_problem("Enter a path.")
             return
         target = Path(os.path.expanduser(on_disk(name)))  # noqa: PTH111 - does not raise
         overwrite = self.query_one("#overwrite", Checkbox).value
         transfer = Transfer(self._progress())
         self._transfer = transfer
-        field.accept()
+        field.clear_problem()
         self._show_progress(True)
         self.app.transfers.append(  # type: ignore[attr-defined]
             background.run(
@@ -132,7 +132,7 @@ class SaveScreen(ModalScreen[Path | None]):
             text = error.strerror
         else:
             text = sanitize.error_text(error)
-        self.query_one("#target", Field).refuse(text)
+        self.query_one("#target", Field).show_problem(text)
 
     @on(Button.Pressed, "#cancel")
     def action_cancel(self) -> None:

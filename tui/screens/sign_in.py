@@ -68,7 +68,7 @@ class SignInScreen(Screen[None]):
     def on_mount(self) -> None:
         self.give_reason(self._reason)
         # Focused explicitly: without terminal focus, AUTO_FOCUS has no effect.
-        self.query_one("#password" if self._target.email else "#email", Field).enter()
+        self.query_one("#password" if self._target.email else "#email", Field).focus_input()
 
     def give_reason(self, reason: str) -> None:
         """Show why the user has to sign in. May be called before the screen is composed."""
@@ -82,7 +82,7 @@ class SignInScreen(Screen[None]):
         return action != "next_field" or self.focused in list(self.query("#email Input"))
 
     def action_next_field(self) -> None:
-        self.query_one("#password", Field).enter()
+        self.query_one("#password", Field).focus_input()
 
     @on(Input.Submitted, "#password Input")
     @on(Button.Pressed, "#sign-in")
@@ -91,9 +91,9 @@ class SignInScreen(Screen[None]):
         if self._busy:
             return
         if not email.value.strip():
-            email.refuse("Enter your e-mail address.")
+            email.show_problem("Enter your e-mail address.")
         elif not password.value:
-            password.refuse("Enter your password.")
+            password.show_problem("Enter your password.")
         else:
             self._wait("Signing in …")
             client, address, secret = self._client, email.value.strip(), password.value
@@ -115,7 +115,7 @@ class SignInScreen(Screen[None]):
         self._wait("")
         name = sanitize.invalid_field(message.error)
         field = self.query_one("#email" if name == "email" else "#password", Field)
-        field.refuse(sanitize.error_text(message.error))
+        field.show_problem(sanitize.error_text(message.error))
 
     @on(Button.Pressed, "#register")
     def action_register(self) -> None:

@@ -68,7 +68,7 @@ class TaskDetail(TaskActions):
         """Path of the file under the cursor while the files are shown."""
         return self._files.selected_file if self._shown == "files" and self._files else None
 
-    def show_watched(self) -> None:
+    def show_selected(self) -> None:
         """Update the widgets of the selected task."""
         watched, task = self.task_state.selected, self.task_state.selected_task
         if watched is not None and task is not None:
@@ -164,7 +164,7 @@ class TaskDetail(TaskActions):
                 self._open_stream()
             is_chat = task is not None and status.is_chat(task)
             self.panes.events.open(self.client, task_id, watched.record, chat=is_chat)
-        self.show_watched()
+        self.show_selected()
 
     def _open_stream(self) -> None:
         self._settling = None
@@ -177,7 +177,7 @@ class TaskDetail(TaskActions):
             if self._shown == "files":
                 self._read_files()
 
-    def go_on_with(self, client: BeRayClient) -> None:
+    def use_client(self, client: BeRayClient) -> None:
         """Use ``client`` from now on; the stream resumes after its last event."""
         self.client = client
         if self._panes is None:
@@ -195,7 +195,7 @@ class TaskDetail(TaskActions):
             self._reader = TaskStreamReader(client, watched.task_id, self, last_event_id)
         if self._shown == "files":
             self._read_files()
-        self.show_watched()
+        self.show_selected()
 
     def _close_stream(self) -> None:
         if self._settling is not None:
@@ -236,7 +236,7 @@ class TaskDetail(TaskActions):
         watched = self._watched(message.task_id)
         if watched is not None:
             watched.set_stream_state(message.state, message.retry_in, self.clock())
-            self.show_watched()
+            self.show_selected()
 
     def on_stream_failed(self, message: messages.StreamFailed) -> None:
         watched = self._watched(message.task_id)
@@ -246,7 +246,7 @@ class TaskDetail(TaskActions):
             watched.failure = sanitize.error_text(message.error)
             if not self.session_ended(message.error):
                 self.panes.events.show_failure(watched.failure)
-            self.show_watched()
+            self.show_selected()
 
     # Files
 

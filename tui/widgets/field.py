@@ -93,21 +93,21 @@ class Field(Vertical):
         """Current text."""
         return self.input.value
 
-    def refuse(self, problem: str, *, enter: bool = True) -> None:
+    def show_problem(self, problem: str, *, focus: bool = True) -> None:
         """Show an error message and, by default, focus the field."""
         self.query_one(".problem", Static).update(sanitize.line(problem))
         self.add_class("refused")
-        if enter:
-            self.enter()
+        if focus:
+            self.focus_input()
 
-    def enter(self) -> None:
+    def focus_input(self) -> None:
         """Focus the field immediately, so that the next typed key arrives here."""
         self.screen.set_focus(self.input)
 
-    def accept(self) -> None:
+    def clear_problem(self) -> None:
         """Remove the error message."""
         self.query_one(".problem", Static).update(Content(""))
         self.remove_class("refused")
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self.accept()
+        self.clear_problem()

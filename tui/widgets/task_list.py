@@ -89,10 +89,10 @@ class TaskList(ScrollView, can_focus=True):
         before = self.highlighted
         self._tasks, self._now = tasks, now
         self._unread, self._stopping = unread, stopping
-        places = [task["id"] for task in tasks]
-        self._number_cells = max(2, len(str(max(places, default=0))))
-        last = max(0, len(places) - 1)
-        self._cursor = places.index(before) if before in places else min(self._cursor, last)
+        task_ids = [task["id"] for task in tasks]
+        self._number_cells = max(2, len(str(max(task_ids, default=0))))
+        last = max(0, len(task_ids) - 1)
+        self._cursor = task_ids.index(before) if before in task_ids else min(self._cursor, last)
         self._size_up()
         if self.highlighted != before:
             self._announce()

@@ -29,12 +29,12 @@ from beray.server.api.dependencies import (
     unauthorized,
 )
 from beray.server.http.active_requests import mark_authenticated
-from beray.server.runtime.maintenance import RETRY_SECONDS, SAID
+from beray.server.runtime.maintenance import MAINTENANCE_MESSAGE, RETRY_SECONDS
 from beray.server.services import Services
 from beray.server.setting_types.address_users import email_of
 from beray.server.setting_types.uids import NoSandboxUid
 from beray.server.storage.database_errors import FULL_MESSAGE, is_full
-from beray.server.storage.shortage import is_shortage, refusal
+from beray.server.storage.shortage import is_shortage, shortage_response
 from beray.server.storage.tables import User
 
 _DEFAULT_CHAT: Final = "0"
@@ -92,7 +92,7 @@ async def _serve(websocket: WebSocket, chat: str, *, sends_files: bool = True) -
         return
     if app.maintenance.on:
         headers = {"Retry-After": str(RETRY_SECONDS)}
-        await websocket.send_denial_response(Response(SAID, 503, headers))
+        await websocket.send_denial_response(Response(MAINTENANCE_MESSAGE, 503, headers))
         return
     try:
         task = await app.chats.open(user.id, chat)
@@ -123,7 +123,7 @@ def _database_denial(error: DatabaseError) -> Response:
     if is_full(error):
         return Response(FULL_MESSAGE, 507)
     if is_shortage(error):
-        text, headers = refusal(error)
+        text, headers = shortage_response(error)
         return Response(text, 503, headers)
     raise error
 

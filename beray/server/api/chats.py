@@ -38,9 +38,9 @@ from beray.server.http.active_requests import request_state
 from beray.server.http.strict_json import StrictRoute
 from beray.server.http.validation_errors import from_validation_error
 from beray.server.runtime.fair_queue import QueueFull
-from beray.server.runtime.maintenance import SAID
+from beray.server.runtime.maintenance import MAINTENANCE_MESSAGE
 from beray.server.services import Services
-from beray.server.storage.shortage import patiently
+from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.tables import Task
 from beray.server.tasks.event_pages import EventPages
 from beray.server.tasks.recent_events import LoggedEvent
@@ -230,9 +230,9 @@ class ChatConnection:
             problem = from_validation_error(error.errors(include_url=False)[0]).sanitized()
             text = str(problem) if problem.loc else f"The message {problem.msg}."
             raise MessageRejected("INVALID_MESSAGE", text) from None
-        await patiently(lambda: self._chats.validate(self._task, message))
+        await retry_on_shortage(lambda: self._chats.validate(self._task, message))
         if self._app.maintenance.on:
-            raise MessageRejected("MAINTENANCE", SAID)
+            raise MessageRejected("MAINTENANCE", MAINTENANCE_MESSAGE)
         self._idle.clear()
         try:
             await self._chats.send(self._task, message)

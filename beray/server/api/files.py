@@ -168,7 +168,7 @@ def get_content(
     task: OwnTask,
     app: AppServices,
     path: FilePath,
-    asked: FileRequestHeadersParam,
+    request_headers: FileRequestHeadersParam,
 ) -> Response:
     """Return the content of a file, or the part requested by `Range`."""
     with _http_errors(), app.workspaces.open(task.id) as workspace:
@@ -184,7 +184,7 @@ def get_content(
         lambda: _sha256(file),
         status.st_mode,
     )
-    return file_response(found, asked, head=request.method == "HEAD")
+    return file_response(found, request_headers, head=request.method == "HEAD")
 
 
 def _sha256(file: BinaryIO) -> bytes:

@@ -39,7 +39,7 @@ async def use_url(
     request: Request,
     key: str,
     app: AppServices,
-    asked: FileRequestHeadersParam,
+    request_headers: FileRequestHeadersParam,
     method: Annotated[str, Query()] = "",
     expires: Annotated[str, Query()] = "",
     signature: Annotated[str, Query()] = "",
@@ -67,7 +67,7 @@ async def use_url(
         if request.method == "PUT":
             await require_disk_space(app)
             return await _put(request, store, key, app.settings.gateway_object_bytes)
-        return await run_in_threadpool(_get, store, key, asked)
+        return await run_in_threadpool(_get, store, key, request_headers)
 
 
 async def _put(request: Request, store: LocalObjectStore, key: str, max_bytes: int) -> Response:
@@ -97,7 +97,7 @@ async def _body(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
         raise upload_interrupted()
 
 
-def _get(store: LocalObjectStore, key: str, asked: FileRequestHeaders) -> Response:
+def _get(store: LocalObjectStore, key: str, request_headers: FileRequestHeaders) -> Response:
     try:
         found = store.open(key)
     except ObjectNotFound:
@@ -112,5 +112,5 @@ def _get(store: LocalObjectStore, key: str, asked: FileRequestHeaders) -> Respon
             parse_time(found.stored.last_modified).timestamp(),
             lambda: found.sha256,
         ),
-        asked,
+        request_headers,
     )

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from beray.schema import IDEMPOTENCY_HEADER
 from beray.server.http.active_requests import request_state
 from beray.server.http.integers import declared_size
-from beray.server.storage.shortage import is_shortage, refusal
+from beray.server.storage.shortage import is_shortage, shortage_response
 from beray.server.storage.store import IDEMPOTENCY_KEY_SECONDS
 
 API_PREFIX: Final = "/api/v1"
@@ -129,7 +129,7 @@ class RequestContextMiddleware:
                 log.error(
                     "a request failed for a shortage", request_id=request_id, error=str(error)
                 )
-                await fail(503, *refusal(error))
+                await fail(503, *shortage_response(error))
                 return
             log.error("a request crashed", request_id=request_id, exc_info=error)
             await fail(500, f"The server failed; its log contains the cause for {request_id}.")

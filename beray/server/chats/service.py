@@ -21,7 +21,7 @@ from beray.server.runners import Outcome, Runners
 from beray.server.runners.chat_history import ChatHistory, Record
 from beray.server.runtime.fair_queue import FairSlots, QueueFull
 from beray.server.settings import Settings
-from beray.server.storage.shortage import patiently
+from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter
@@ -237,15 +237,19 @@ class ChatService:
         try:
             # ``task`` may be outdated.
             task = await self._reload(task)
-            goal = await patiently(partial(self._goal, task, message))
+            goal = await retry_on_shortage(partial(self._goal, task, message))
             logged = self._event_log.enqueue(task.id, message)
             seq = await logged
             if self._runner_of(task, message.text) == "model":
-                await patiently(partial(run_in_threadpool, self._save_to_history, task, seq))
+                await retry_on_shortage(
+                    partial(run_in_threadpool, self._save_to_history, task, seq)
+                )
             async with self._slots.slot(task.user_id):
                 outcome = await self._runs.run(task, goal)
             reason = outcome.reason
-            problem = await patiently(partial(self._missing_end, task.id, outcome, task.last_seq))
+            problem = await retry_on_shortage(
+                partial(self._missing_end, task.id, outcome, task.last_seq)
+            )
         except TaskClosed:
             return  # the chat was deleted
         except asyncio.CancelledError:
@@ -274,7 +278,7 @@ class ChatService:
         Raises:
             TaskClosed: The chat was deleted.
         """
-        found = await patiently(lambda: run_in_threadpool(self._store.task, task.id))
+        found = await retry_on_shortage(lambda: run_in_threadpool(self._store.task, task.id))
         if found is None:
             raise TaskClosed(f"chat {task.id} was deleted")
         return found

@@ -25,7 +25,7 @@ from beray.server.files import http_ranges
 from beray.server.http.gateway_errors import GatewayHTTPError, missing_agent_context
 from beray.server.objects.store import ObjectStore, StoredObject, check_key
 from beray.server.storage import database_errors
-from beray.server.storage.shortage import is_shortage, refusal
+from beray.server.storage.shortage import is_shortage, shortage_response
 
 OUTPUTS: Final = "agent-outputs"
 WORKSPACE: Final = "agent-workspace"
@@ -204,7 +204,7 @@ def storage_errors() -> Iterator[None]:
             ) from None
         if not is_shortage(error):
             raise
-        message, headers = refusal(error)
+        message, headers = shortage_response(error)
         raise GatewayHTTPError(503, "UNAVAILABLE", message, headers=headers) from None
     except OSError as error:
         if error.errno in _DISK_FULL:

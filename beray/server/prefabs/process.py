@@ -26,9 +26,9 @@ from beray.server.prefabs.registry import InstalledPrefab
 from beray.server.sandbox.bubblewrap import INSIDE
 from beray.server.sandbox.interpreter import PACKAGE, interpreter_binds
 from beray.server.sandbox.network_policy import GatewayRelay
-from beray.server.sandbox.sandbox import NetworkRefused, Sandbox
+from beray.server.sandbox.sandbox import NetworkUnavailable, Sandbox
 from beray.server.setting_types.binds import Bind
-from beray.server.workspace.ownership import open_to_all
+from beray.server.workspace.ownership import make_world_readable
 
 MAX_PROCESSES: Final = 64
 """Maximum number of processes of a function."""
@@ -99,7 +99,7 @@ async def call_function(sandbox: Sandbox, call: FunctionCall, emit: Emit) -> Any
         ):
             await worker.send(request)
             return await _relay_until_end(worker, emit)
-    except NetworkRefused as refused:
+    except NetworkUnavailable as refused:
         raise RunFailed(
             "NETWORK_REFUSED", f"the function needs network access: {refused.strerror}"
         ) from None
@@ -218,7 +218,7 @@ async def _start_worker(
     gateway: GatewayRelay | None = None,
 ) -> AsyncIterator[WorkerConnection]:
     if not prefab.is_official and sandbox.has_own_uids:
-        await run_in_threadpool(open_to_all, prefab.folder)
+        await run_in_threadpool(make_world_readable, prefab.folder)
     own = Bind(str(prefab.folder), inside=_PREFAB, origin="the prefab's files", private=True)
     binds = [*interpreter_binds(), own]
     async with (

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from beray.server.runners.command_line import Tail
-from beray.server.sandbox.launching import Supervised
+from beray.server.sandbox.launching import SupervisedCommand
 from beray.server.storage.json_values import check_json
 
 MAX_BYTES: Final = 16 * 1024**2
@@ -52,7 +52,7 @@ class RunFailed(Exception):
 class WorkerConnection:
     """Connection to the worker process; an async context manager."""
 
-    def __init__(self, function: Supervised) -> None:
+    def __init__(self, function: SupervisedCommand) -> None:
         process = function.process
         assert process.stdin is not None and process.stdout is not None
         self._function = function

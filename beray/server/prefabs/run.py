@@ -34,7 +34,7 @@ from beray.server.tasks.redaction import SecretRedactor
 from beray.server.workspace import tree
 from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded
 from beray.server.workspace.disk_usage import DiskLimits
-from beray.server.workspace.ownership import give_tree
+from beray.server.workspace.ownership import chown_tree
 
 FOLDER: Final = "prefabs"
 """Name of the directory of added prefabs in the server's data directory."""
@@ -177,7 +177,7 @@ class PrefabRuns:
                 self._objects, caller, call.keys, folder, max_bytes
             )
         if (uid := self._sandbox.uid_of(caller.user_id)) is not None:
-            await run_in_threadpool(give_tree, folder, uid)
+            await run_in_threadpool(chown_tree, folder, uid)
         function_call = FunctionCall(
             call.prefab, call.name, call.parameters, folder, names, max_bytes,
             self._settings.task_max_memory_bytes, call.secrets, access.relay if access else None,

@@ -28,7 +28,7 @@ _SETTINGS: Final = {
 }
 
 
-class Chosen(NamedTuple):
+class RunnerChoice(NamedTuple):
     """Runner and model selected for a task.
 
     Attributes:
@@ -125,9 +125,9 @@ class Runners:
     ) -> str | None:
         """Return why a task cannot run with the network that it needs, or None if it can."""
         chosen = self.settle(runner, model, goal)
-        return self._sandbox.networks.problem(chosen.runner, asked=network)
+        return self._sandbox.networks.problem(chosen.runner, requested=network)
 
-    def settle(self, runner: str | None, model: str | None, goal: str) -> Chosen:
+    def settle(self, runner: str | None, model: str | None, goal: str) -> RunnerChoice:
         """Return the runner and the model of a task.
 
         Without an explicit runner, a goal that starts with ``!`` is a shell command. Every other
@@ -138,7 +138,7 @@ class Runners:
                 runner = "shell"
             else:
                 runner = "model" if model else next(iter(self._defaults), None)
-        return Chosen(runner, model or self._settings.model if runner == "model" else model)
+        return RunnerChoice(runner, model or self._settings.model if runner == "model" else model)
 
     def choose(self, name: str | None) -> Runner:
         """Return the runner called ``name``, or one that fails with ``NO_MODEL`` if missing."""

@@ -26,7 +26,7 @@ from beray.server.settings import Settings
 from beray.server.workspace import disk_usage, tree
 from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded
 from beray.server.workspace.disk_usage import DiskLimits
-from beray.server.workspace.ownership import give_tree, set_owner
+from beray.server.workspace.ownership import chown_tree, set_owner
 
 FOLDER: Final = "agent-homes"
 """Directory of the copies in the data directory: ``agent-homes/USER_ID/NAME-HASH``."""
@@ -131,7 +131,7 @@ def _give(copy: Path, uid: int | None) -> None:
     if uid is None or not os.path.lexists(copy) or os.lstat(copy).st_uid == uid:
         return
     if copy.is_dir() and not copy.is_symlink():
-        give_tree(copy, uid)
+        chown_tree(copy, uid)
     else:
         set_owner(copy, uid)
 

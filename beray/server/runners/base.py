@@ -102,7 +102,7 @@ class Outcome:
     """Reason of a failure, such as ``exit_code``."""
 
 
-class OverBudget(Exception):
+class BudgetExceeded(Exception):
     """The budget of the task or the daily budget of its user is used up; the message names it."""
 
 

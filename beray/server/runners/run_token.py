@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.http.active_requests import ActiveRequests
 from beray.server.runners.base import GatewayAccess
 from beray.server.runners.token_listener import TokenListener
-from beray.server.storage.shortage import patiently
+from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.tokens import InternalTokenStore, secret_digest
 
 _LOOPBACK_OF_WILDCARD: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
@@ -56,7 +56,7 @@ class RunTokens:
             yield None
             return
         issue = self._tokens.issue
-        token = await patiently(lambda: run_in_threadpool(issue, user_id, agent_id))
+        token = await retry_on_shortage(lambda: run_in_threadpool(issue, user_id, agent_id))
         try:
             if self._listener is None:
                 yield GatewayAccess(self._url, token)
@@ -64,7 +64,7 @@ class RunTokens:
                 async with self._listener.listening(token) as path:
                     yield GatewayAccess(self._url, token, str(path))
         finally:
-            await patiently(lambda: run_in_threadpool(self._tokens.end, token))
+            await retry_on_shortage(lambda: run_in_threadpool(self._tokens.end, token))
             self._active_requests.end(secret_digest(token))
 
 

@@ -8,7 +8,9 @@ from fastapi import HTTPException
 
 RETRY_SECONDS: Final = 30
 """Value of ``Retry-After`` in rejections."""
-SAID: Final = "The server is in maintenance mode and accepts no new work. Try again later."
+MAINTENANCE_MESSAGE: Final = (
+    "The server is in maintenance mode and accepts no new work. Try again later."
+)
 """Message of rejections."""
 
 
@@ -25,4 +27,4 @@ class Maintenance:
             HTTPException: The mode is on; 503 with ``Retry-After``.
         """
         if self.on:
-            raise HTTPException(503, SAID, {"Retry-After": str(RETRY_SECONDS)})
+            raise HTTPException(503, MAINTENANCE_MESSAGE, {"Retry-After": str(RETRY_SECONDS)})

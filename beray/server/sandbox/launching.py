@@ -26,7 +26,7 @@ from beray.server.sandbox import relay
 from beray.server.sandbox.bubblewrap import PATH, CommandLine
 from beray.server.sandbox.launcher import cgroup
 from beray.server.sandbox.network_policy import NO_NETWORK, CommandNetwork
-from beray.server.storage.shortage import patiently
+from beray.server.storage.shortage import retry_on_shortage
 from beray.server.workspace.disk_usage import USAGE_FILE
 
 SWEEP_SECONDS: Final = 10.0
@@ -44,7 +44,7 @@ log = structlog.get_logger("beray.sandbox")
 
 
 @dataclass(frozen=True, slots=True)
-class Supervised:
+class SupervisedCommand:
     """Command under the supervision of its launcher.
 
     Attributes:
@@ -97,7 +97,7 @@ async def run_supervised(
     network: CommandNetwork = NO_NETWORK,
     wait_for_resources: bool = True,
     report_leftovers: bool = False,
-) -> AsyncIterator[Supervised]:
+) -> AsyncIterator[SupervisedCommand]:
     """Run ``command`` with a pipe for its output; on leaving, its process tree has ended.
 
     Args:
@@ -129,14 +129,14 @@ async def run_supervised(
     if network_spec is not None:
         spec["network"] = network_spec
     launch = partial(_launch, cwd=cwd, env=dict(environ), stdin=stdin, stdout=PIPE, stderr=stderr)
-    process, control = await (patiently(launch) if wait_for_resources else launch())
+    process, control = await (retry_on_shortage(launch) if wait_for_resources else launch())
     try:
         await _send_spec(control, spec)
         if network_spec is None:
-            yield Supervised(process, control)
+            yield SupervisedCommand(process, control)
         else:
             async with relay.relay_command(control, network):
-                yield Supervised(process, control)
+                yield SupervisedCommand(process, control)
     finally:
         control.close()
         await _end(process)

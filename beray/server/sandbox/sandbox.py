@@ -21,11 +21,11 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.sandbox import bubblewrap, detection, network_policy
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, CommandLine
 from beray.server.sandbox.launcher import cgroup, leftovers
-from beray.server.sandbox.launching import Supervised, environment, run_supervised
+from beray.server.sandbox.launching import SupervisedCommand, environment, run_supervised
 from beray.server.sandbox.layout import private_paths
 from beray.server.sandbox.network_policy import CommandNetwork, GatewayRelay, NetworkState
 from beray.server.sandbox.probe import Kind
-from beray.server.sandbox.task_networks import NetworkRefused, TaskNetworks
+from beray.server.sandbox.task_networks import NetworkUnavailable, TaskNetworks
 from beray.server.setting_types import uids
 from beray.server.setting_types.binds import Bind
 from beray.server.settings import Settings
@@ -186,7 +186,7 @@ class Sandbox:
         Raises:
             NetworkRefused: The requested network is not available.
         """
-        command_network = self.networks.of_command(asked=network, gateway=gateway)
+        command_network = self.networks.of_command(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
             environ = self._environment(scratch, command_network)
             sandbox = self._command_line(work_dir, scratch, command_network)
@@ -210,7 +210,7 @@ class Sandbox:
         *,
         network: bool = False,
         gateway: GatewayRelay | None = None,
-    ) -> AsyncIterator[Supervised]:
+    ) -> AsyncIterator[SupervisedCommand]:
         """Run a command like ``process``, and report the processes that it left running.
 
         The result's ``left_running`` returns their names.
@@ -218,7 +218,7 @@ class Sandbox:
         Raises:
             NetworkRefused: The requested network is not available.
         """
-        command_network = self.networks.of_command(asked=network, gateway=gateway)
+        command_network = self.networks.of_command(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
             environ = self._environment(scratch, command_network)
             sandbox = self._command_line(work_dir, scratch, command_network, init=False)
@@ -261,7 +261,7 @@ class Sandbox:
         Raises:
             NetworkRefused: The agent's network is not available.
         """
-        agent_network = self.networks.of_agent(asked=network, gateway=gateway)
+        agent_network = self.networks.of_agent(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
             sandboxed = self.kind == "bubblewrap"
             environ = environment("/tmp" if sandboxed else scratch)
@@ -285,7 +285,7 @@ class Sandbox:
         *,
         network: bool,
         gateway: GatewayRelay | None = None,
-    ) -> AsyncIterator[Supervised]:
+    ) -> AsyncIterator[SupervisedCommand]:
         """Run a program that calls a function of a prefab, with pipes for its three streams.
 
         It sees the system's programs, ``binds`` and the work_dir.
@@ -301,9 +301,9 @@ class Sandbox:
         Raises:
             NetworkRefused: The requested network is not available.
         """
-        if (problem := self.networks.problem("shell", asked=network)) is not None:
-            raise NetworkRefused(problem)
-        command_network = self.networks.of_command(asked=network, gateway=gateway)
+        if (problem := self.networks.problem("shell", requested=network)) is not None:
+            raise NetworkUnavailable(problem)
+        command_network = self.networks.of_command(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
             environ = self._environment(scratch, command_network)
             sandbox = self._command_line(work_dir, scratch, command_network, binds)
@@ -346,7 +346,7 @@ class Sandbox:
         Raises:
             NetworkRefused: The requested network is not available.
         """
-        command_network = self.networks.of_command(asked=network)
+        command_network = self.networks.of_command(requested=network)
         async with self._new_scratch(work_dir) as scratch:
             inner, encoded = _with_variables(command, environ)
             variables = self._environment(scratch, command_network) | encoded
@@ -408,7 +408,7 @@ class Sandbox:
         stderr: int = PIPE,
         limits: Mapping[str, int] | None = None,
         report_leftovers: bool = False,
-    ) -> AbstractAsyncContextManager[Supervised]:
+    ) -> AbstractAsyncContextManager[SupervisedCommand]:
         return run_supervised(
             command,
             cwd=cwd,
@@ -463,4 +463,4 @@ def _with_variables(
     return ["/bin/sh", "-c", script, "sh", *command], encoded
 
 
-__all__ = ["INSIDE", "Kind", "NetworkRefused", "Sandbox", "SandboxUnavailable"]
+__all__ = ["INSIDE", "Kind", "NetworkUnavailable", "Sandbox", "SandboxUnavailable"]

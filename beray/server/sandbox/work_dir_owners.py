@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from beray.server.workspace.ownership import give_tree, set_owner
+from beray.server.workspace.ownership import chown_tree, set_owner
 
 log = structlog.get_logger("beray.sandbox")
 
@@ -50,7 +50,7 @@ def correct_owners(
             if uid is None:
                 _own(path, status.st_uid)
             elif status.st_uid != uid:
-                give_tree(path, uid)
+                chown_tree(path, uid)
                 changed += 1
         except FileNotFoundError:
             continue

@@ -23,7 +23,7 @@ from beray.server.storage import database_space, migrations
 from beray.server.storage.database_errors import locked_error
 from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
 from beray.server.storage.json_values import decode_stored_json
-from beray.server.storage.shortage import delays, is_shortage
+from beray.server.storage.shortage import is_shortage, retry_delays
 from beray.server.storage.tables import Base
 
 WAIT_SECONDS: Final = 30.0
@@ -179,7 +179,7 @@ class Database:
     def _connected(self) -> Connection:
         """Return a connection of the pool; retry while the process is short of descriptors."""
         deadline = time.monotonic() + WAIT_SECONDS
-        for seconds in delays():
+        for seconds in retry_delays():
             try:
                 return self._engine.connect()
             except OperationalError as error:

@@ -43,19 +43,19 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _ERRNOS
 
 
-def refusal(error: BaseException) -> tuple[str, dict[str, str]]:
+def shortage_response(error: BaseException) -> tuple[str, dict[str, str]]:
     """Return the message and the headers of the 503 for a shortage."""
     text = LOCKED_MESSAGE if is_locked(error) else SHORTAGE
     return text, {"Retry-After": str(LOCK_RETRY_SECONDS)}
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+async def retry_on_shortage(call: Callable[[], Awaitable[T]]) -> T:
     """Return the result of ``call``, which is repeated after each shortage.
 
     Args:
         call: Function that has no effect if it raises because of a shortage.
     """
-    for seconds in delays():
+    for seconds in retry_delays():
         try:
             return await call()
         except (OSError, RuntimeError, OperationalError) as error:
@@ -66,7 +66,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError("delays is infinite")
 
 
-def delays() -> Iterator[float]:
+def retry_delays() -> Iterator[float]:
     """Yield the seconds to wait between attempts, without end."""
     seconds = _MIN_SECONDS
     while True:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.runners.chat_history import ChatHistory
-from beray.server.storage.shortage import patiently
+from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.store import Store
 from beray.server.workspace.workspace import Workspaces
 
@@ -108,7 +108,9 @@ class TaskDeletion:
             await self._changed.wait()
             self._changed.clear()
             try:
-                found = await patiently(lambda: run_in_threadpool(self._store.deleted_tasks))
+                found = await retry_on_shortage(
+                    lambda: run_in_threadpool(self._store.deleted_tasks)
+                )
                 for task_id in found:
                     if task_id not in self._failed:
                         await self._try_complete_deletion(task_id)
@@ -131,7 +133,7 @@ class TaskDeletion:
         """Remove the remaining parts of a deleted task, the record last."""
         await run_in_threadpool(self._remove_files, task_id)
         await _repeat_in_steps(lambda limit: self._store.remove_events(task_id, limit))
-        await patiently(lambda: run_in_threadpool(self._store.forget_deleted, task_id))
+        await retry_on_shortage(lambda: run_in_threadpool(self._store.forget_deleted, task_id))
 
     async def _shrink(self) -> None:
         """Return the free pages of the database to the file system."""
@@ -139,13 +141,13 @@ class TaskDeletion:
         def step(pages: int) -> bool:
             return self._store.return_pages(pages) > RETAINED_FREE_PAGES
 
-        free = await patiently(lambda: run_in_threadpool(self._store.free_pages))
+        free = await retry_on_shortage(lambda: run_in_threadpool(self._store.free_pages))
         if free > RETAINED_FREE_PAGES:
             await _repeat_in_steps(step)
         elif not self._store.reserve.is_incomplete:
             return
         for _ in range(TRUNCATE_ATTEMPTS):
-            if await patiently(lambda: run_in_threadpool(self._store.truncate_log)):
+            if await retry_on_shortage(lambda: run_in_threadpool(self._store.truncate_log)):
                 return
             await asyncio.sleep(TRUNCATE_PAUSE_SECONDS)
 
@@ -168,7 +170,7 @@ async def _repeat_in_steps(step: Callable[[int], bool]) -> None:
     size, overhead = INITIAL_STEP, float("inf")
     while True:
         started = time.monotonic()
-        more = await patiently(lambda size=size: run_in_threadpool(step, size))  # type: ignore[misc]
+        more = await retry_on_shortage(lambda size=size: run_in_threadpool(step, size))  # type: ignore[misc]
         seconds = time.monotonic() - started
         if not more:
             return

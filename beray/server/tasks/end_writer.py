@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from beray.events import Event, MsgError, TaskStatusChanged
-from beray.server.storage.shortage import delays
+from beray.server.storage.shortage import retry_delays
 from beray.server.tasks.event_log import EventLog, TaskClosed
 
 log = structlog.get_logger("beray.events")
@@ -84,7 +84,7 @@ class EndWriter:
     ) -> bool:
         if before is not None:
             await asyncio.wait([before])
-        for attempt, seconds in enumerate(delays()):
+        for attempt, seconds in enumerate(retry_delays()):
             try:
                 accepted = await self._append(task_id, remaining)
             except (SQLAlchemyError, MemoryError) as error:

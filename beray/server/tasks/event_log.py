@@ -27,7 +27,7 @@ from beray.events import Event, TaskStatusChanged
 from beray.schema import TERMINAL_STATUSES
 from beray.server.storage.damage import DamagedPlaces
 from beray.server.storage.database_errors import is_locked
-from beray.server.storage.shortage import delays, is_shortage
+from beray.server.storage.shortage import is_shortage, retry_delays
 from beray.server.storage.store import LogPosition, Store, utc_now
 from beray.server.tasks.event_pages import EventPage, EventPages
 from beray.server.tasks.feed import TaskFeed, TaskProgress, wait_until_set
@@ -278,7 +278,7 @@ class EventLog:
     def _commit_with_retries(self, batch: list[_PendingEvent]) -> None:
         """Commit a batch, repeating it after shortages and locks, which are not errors of tasks."""
         started = time.monotonic()
-        for attempt, seconds in enumerate(delays()):
+        for attempt, seconds in enumerate(retry_delays()):
             try:
                 self._commit(batch)
             except SQLAlchemyError as error:

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.events import MsgError, TaskStatusChanged
 from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.fair_queue import FairQueue
-from beray.server.storage.shortage import patiently
+from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.store import Store, UnfinishedTask
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter
@@ -185,7 +185,7 @@ class RunQueue:
 
     async def _execute(self, task_id: int) -> tuple[str, str | None]:
         await self._end_writer.wait_written(task_id)
-        task = await patiently(lambda: run_in_threadpool(self._store.task, task_id))
+        task = await retry_on_shortage(lambda: run_in_threadpool(self._store.task, task_id))
         if task is None:
             raise TaskClosed(f"task {task_id} was deleted")
         outcome = await self._runs.run(task)

@@ -13,13 +13,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from beray.events import MsgError, MsgEventCustomUpdate, TaskStatusChanged
-from beray.server.runners import Chosen, Job, Outcome, Runners, agent_homes
-from beray.server.runners.base import GatewayAccess, OverBudget
+from beray.server.runners import Job, Outcome, RunnerChoice, Runners, agent_homes
+from beray.server.runners.base import BudgetExceeded, GatewayAccess
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.storage.database_errors import is_full
-from beray.server.storage.shortage import delays, is_shortage, patiently
+from beray.server.storage.shortage import is_shortage, retry_delays, retry_on_shortage
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
 from beray.server.tasks import redaction
@@ -88,7 +88,7 @@ class RunExecutor:
 
     async def _log_running(self, task_id: int) -> None:
         """Log the status RUNNING, waiting while the disk is full instead of failing the queue."""
-        for attempt, seconds in enumerate(delays()):
+        for attempt, seconds in enumerate(retry_delays()):
             try:
                 await self._event_log.append(task_id, TaskStatusChanged(status="RUNNING"))
                 return
@@ -125,7 +125,7 @@ class RunExecutor:
         self,
         task: Task,
         goal: str,
-        chosen: Chosen,
+        chosen: RunnerChoice,
         access: GatewayAccess | None,
         sink: TaskSink,
         budget: Budget,
@@ -146,12 +146,12 @@ class RunExecutor:
             return _failure(
                 "gateway", "the gateway is not available, because the server does not listen"
             )
-        network_problem = self._sandbox.networks.problem(chosen.runner, asked=job.network)
+        network_problem = self._sandbox.networks.problem(chosen.runner, requested=job.network)
         if network_problem is not None:
             return _failure("network", network_problem)
         runner = self._runners.choose(chosen.runner)
         is_agent = chosen.runner in ("acp", "command")
-        if self._sandbox.networks.uses_host(chosen.runner, asked=job.network):
+        if self._sandbox.networks.uses_host(chosen.runner, requested=job.network):
             await self._event_log.append(task.id, _warning(self._sandbox.networks.state))
 
         async def attempt() -> tuple[Outcome, MsgError | None]:
@@ -172,7 +172,7 @@ class RunExecutor:
             return ended
 
         # A run that could not start because of a shortage is repeated.
-        return await patiently(attempt)
+        return await retry_on_shortage(attempt)
 
     async def _run_with_limits(
         self, job: Job, run: Coroutine[Any, Any, Outcome], budget: Budget, *, is_agent: bool
@@ -199,7 +199,7 @@ class RunExecutor:
                 if guard.done():
                     guard.result()
             return running.result(), None
-        except OverBudget as error:
+        except BudgetExceeded as error:
             return _failure("budget", str(error))
         except DiskQuotaExceeded as error:
             return _failure("quota", str(error))

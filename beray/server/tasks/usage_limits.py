@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.runners.base import OverBudget, Usage
+from beray.server.runners.base import BudgetExceeded, Usage
 from beray.server.settings import Settings
-from beray.server.storage.shortage import patiently
+from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.store import ResourceUsage, Store
 from beray.server.storage.tables import Task
 
@@ -83,7 +83,7 @@ class Budget:
 
     async def _add(self, total: dict[str, Any] | None, added: ResourceUsage) -> None:
         add = self._store.add_usage
-        await patiently(lambda: run_in_threadpool(add, self._task, total, added))
+        await retry_on_shortage(lambda: run_in_threadpool(add, self._task, total, added))
 
     async def _day(self) -> ResourceUsage:
         """Return the user's usage of today, or zero if it is not limited.
@@ -94,7 +94,7 @@ class Budget:
         if not self._daily:
             return ResourceUsage()
         day_usage = self._store.day_usage
-        day = await patiently(lambda: run_in_threadpool(day_usage, self._task.user_id))
+        day = await retry_on_shortage(lambda: run_in_threadpool(day_usage, self._task.user_id))
         _check_limits(day, self._daily, "all your tasks of today")
         return day
 
@@ -123,4 +123,4 @@ def _check_limits(used: ResourceUsage, limits: dict[str, Any], scope: str) -> No
     for kind, limit in limits.items():
         if getattr(used, kind) >= limit:
             allowed = _UNITS[kind].format(limit)
-            raise OverBudget(f"the limit of {allowed} for {scope} is reached")
+            raise BudgetExceeded(f"the limit of {allowed} for {scope} is reached")

@@ -19,7 +19,7 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.storage.shortage import patiently
+from beray.server.storage.shortage import retry_on_shortage
 from beray.server.workspace import disk_usage
 from beray.server.workspace.disk_usage import BLOCK_BYTES, DiskLimits, DiskUsage
 
@@ -151,7 +151,7 @@ class DiskQuota:
         Raises:
             DiskQuotaExceeded: The files exceed a limit.
         """
-        self._check_limits(await patiently(lambda: run_in_threadpool(self.measure)))
+        self._check_limits(await retry_on_shortage(lambda: run_in_threadpool(self.measure)))
 
     async def enforce(self) -> None:
         """Scan the directories periodically, until cancelled.
@@ -164,7 +164,7 @@ class DiskQuota:
         while True:
             started = time.monotonic()
             at_start = await run_in_threadpool(disk_usage.file_system_usage, self._work_dir)
-            usage = await patiently(lambda: run_in_threadpool(self.measure))
+            usage = await retry_on_shortage(lambda: run_in_threadpool(self.measure))
             seconds = time.monotonic() - started
             self._check_limits(usage)
             incomplete = 0 if usage.is_complete else incomplete + 1
@@ -175,7 +175,7 @@ class DiskQuota:
             until = started + seconds + max(SCAN_INTERVAL_SECONDS, SCAN_PAUSE_FACTOR * seconds)
             while time.monotonic() < until:
                 check = partial(run_in_threadpool, self._may_be_exceeded, usage, at_start)
-                if await patiently(check):
+                if await retry_on_shortage(check):
                     break
                 await asyncio.sleep(CHECK_INTERVAL_SECONDS)
 

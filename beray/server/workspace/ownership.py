@@ -51,7 +51,7 @@ def inherit_owner(descriptor: int, directory: int) -> None:
         os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
 
 
-def give_tree(path: Path, uid: int) -> None:
+def chown_tree(path: Path, uid: int) -> None:
     """Change the owner of a directory to ``uid``: first of its content, then of itself.
 
     Symbolic links are not followed. Files with hard links elsewhere, and devices, keep their
@@ -87,7 +87,7 @@ def give_tree(path: Path, uid: int) -> None:
         )
 
 
-def open_to_all(path: Path) -> None:
+def make_world_readable(path: Path) -> None:
     """Make a directory of the server and its content readable for every user.
 
     The directories above it must keep other users of the host out. The mode of the directory

@@ -19,7 +19,7 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgEventCustomUpdate
-from beray.server.storage.shortage import patiently
+from beray.server.storage.shortage import retry_on_shortage
 from beray.server.workspace import tree
 from beray.server.workspace.safe_open import PathError
 from beray.server.workspace.workspace import open_work_dir
@@ -159,7 +159,7 @@ class _DirectoryScan:
             await asyncio.gather(*map(self._emit, updates[start : start + MAX_CONCURRENT_EVENTS]))
 
     async def _scan(self) -> dict[bytes, _FileState]:
-        return await patiently(lambda: run_in_threadpool(self._read_states))
+        return await retry_on_shortage(lambda: run_in_threadpool(self._read_states))
 
     def _read_states(self) -> dict[bytes, _FileState]:
         with open_work_dir(self._work_dir) as workspace:

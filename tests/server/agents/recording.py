@@ -28,7 +28,7 @@ class Recorder:
     """Recording sink.
 
     Args:
-        budget: Called with each charged usage; it may raise ``OverBudget``.
+        budget: Called with each charged usage; it may raise ``BudgetExceeded``.
 
     Attributes:
         events: Emitted events, in order.

@@ -10,7 +10,7 @@ import pytest
 from support import descendants
 
 from beray.events import MsgEventEnd, MsgEventToolCallChunk, MsgEventToolResult
-from beray.server.runners.base import Outcome, OverBudget, Usage
+from beray.server.runners.base import BudgetExceeded, Outcome, Usage
 from beray.server.sandbox.sandbox import Kind
 
 from .agent_bench import Bench, bench, both_sandboxes
@@ -233,10 +233,10 @@ async def test_an_exhausted_budget_prevents_the_start_of_the_agent(tmp_path: Pat
     work = await bench(tmp_path, "none")
 
     def spent(usage: Usage) -> None:
-        raise OverBudget("all is spent")
+        raise BudgetExceeded("all is spent")
 
     work.recorder = Recorder(spent)
-    with pytest.raises(OverBudget, match="all is spent"):
+    with pytest.raises(BudgetExceeded, match="all is spent"):
         await work.run(work.acp(), "hello")
     assert work.recorder.events == []
 
@@ -246,11 +246,11 @@ async def test_a_budget_that_is_exhausted_during_the_run_ends_it(tmp_path: Path)
 
     def limited(usage: Usage) -> None:
         if usage.tokens > 100:
-            raise OverBudget("100 tokens")
+            raise BudgetExceeded("100 tokens")
 
     work.recorder = Recorder(limited)
     update = {"sessionUpdate": "usage_update", "size": 1000, "used": 101}
-    with pytest.raises(OverBudget, match="100 tokens"):
+    with pytest.raises(BudgetExceeded, match="100 tokens"):
         await run_updates(work, [update, message("too late")])
     assert work.recorder.text() == ""
     assert work.recorder.records == [Usage(input_tokens=101, estimated=True)]

@@ -21,7 +21,7 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolResult,
 )
-from beray.server.runners.base import Outcome, OverBudget, Usage
+from beray.server.runners.base import BudgetExceeded, Outcome, Usage
 from beray.server.runners.shell import ShellRunner
 from beray.server.sandbox.sandbox import Kind, Sandbox
 
@@ -158,10 +158,10 @@ async def test_an_exhausted_budget_prevents_the_run(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
 
     def spent(usage: Usage) -> None:
-        raise OverBudget("all is spent")
+        raise BudgetExceeded("all is spent")
 
     work.recorder = Recorder(spent)
-    with pytest.raises(OverBudget):
+    with pytest.raises(BudgetExceeded):
         await work.run(work.command("/usr/bin/touch begun {goal}"), "g")
     assert not (work.work_dir / "begun").exists()
 
@@ -172,12 +172,12 @@ async def test_a_budget_that_is_exhausted_during_the_run_ends_the_program(tmp_pa
 
     def limited(usage: Usage) -> None:
         if usage.tokens > 100:
-            raise OverBudget("100 tokens")
+            raise BudgetExceeded("100 tokens")
 
     work.recorder = Recorder(limited)
     end = json.dumps({"type": "AGENT_EVENT_END", "tokens_used": 101})
     runner = work.command(shlex.join(["/bin/sh", "-c", f"echo '{end}'; sleep {mark}"]))
-    with pytest.raises(OverBudget, match="100 tokens"):
+    with pytest.raises(BudgetExceeded, match="100 tokens"):
         await work.run(runner, "g")
     assert alive(mark) == []
     assert work.recorder.records == [Usage(output_tokens=101)]

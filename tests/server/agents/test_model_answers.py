@@ -17,7 +17,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.usage import RequestUsage
 
 from beray.events import MsgEventEnd, MsgEventToolCallChunk
-from beray.server.runners.base import Outcome, OverBudget, Usage
+from beray.server.runners.base import BudgetExceeded, Outcome, Usage
 from beray.server.runners.model import RetryPolicy
 from beray.server.runners.model.search_tool import to_posix
 from beray.server.runners.model.translate import RESULT_CHARACTERS, truncate
@@ -94,10 +94,10 @@ async def test_an_exhausted_budget_prevents_the_first_request(tmp_path: Path) ->
     bench = await Bench.make(tmp_path, "hello")
 
     def nothing(usage: Usage) -> None:
-        raise OverBudget("not today")
+        raise BudgetExceeded("not today")
 
     bench.budget(nothing)
-    with pytest.raises(OverBudget, match="not today"):
+    with pytest.raises(BudgetExceeded, match="not today"):
         await bench.run()
     assert bench.model is not None
     assert bench.model.requests == []

@@ -15,7 +15,7 @@ from beray.events import (
     MsgEventToolCallChunk,
     MsgEventToolResult,
 )
-from beray.server.runners.base import Outcome, OverBudget, Usage
+from beray.server.runners.base import BudgetExceeded, Outcome, Usage
 from beray.server.runners.model import RetryPolicy
 from tests.server.agents.fake_openai import Call, Failure, FakeOpenAI, Reply, Script
 from tests.server.agents.model_bench import Bench, about, other_tasks, processes, stop
@@ -254,10 +254,10 @@ async def test_a_budget_ends_the_run_before_the_next_request(
 
     def no_more_than_two(usage: Usage) -> None:
         if usage.requests >= 2:
-            raise OverBudget("two requests are all")
+            raise BudgetExceeded("two requests are all")
 
     bench.budget(no_more_than_two)
-    with pytest.raises(OverBudget, match="two requests"):
+    with pytest.raises(BudgetExceeded, match="two requests"):
         await bench.run()
     assert len(fake.requests) == 2
     assert bench.sink.records[0].requests == 2

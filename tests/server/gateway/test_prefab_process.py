@@ -17,7 +17,7 @@ from beray.server.prefabs.process import FunctionCall
 from beray.server.prefabs.protocol import RunFailed
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.workspace.ownership import give_tree
+from beray.server.workspace.ownership import chown_tree
 from tests.server.gateway.prefab_folders import write_prefab
 
 MIB = 1024 * 1024
@@ -47,7 +47,7 @@ class Bench:
         for name in ("inputs", "outputs"):
             (self.work / name).mkdir(parents=True, exist_ok=True)
         if (uid := self.sandbox.uid_of(1)) is not None:
-            give_tree(self.work, uid)
+            chown_tree(self.work, uid)
         prefab = registry.load_prefab(self.folder, is_official=False)
         order = FunctionCall(
             prefab, "main", parameters, self.work, {}, 64 * MIB, 0, {"KEY": "s3cret"}

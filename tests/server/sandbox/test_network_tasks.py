@@ -15,7 +15,7 @@ from support import descendants, sleepers, text, until
 from beray import BeRayClient
 from beray.exceptions import UnprocessableEntityError
 from beray.server.sandbox import network_policy
-from beray.server.sandbox.sandbox import NetworkRefused, Sandbox
+from beray.server.sandbox.sandbox import NetworkUnavailable, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.ownership import set_owner
 from beray.testing import RunningServer
@@ -205,7 +205,7 @@ def test_a_prefab_without_its_network_is_not_started(tmp_path: Path) -> None:
         async with sandbox.function(["/bin/true"], tmp_path, [], {}, network=True):
             pass
 
-    with pytest.raises(NetworkRefused, match="BERAY_SANDBOX_NETWORK=never"):
+    with pytest.raises(NetworkUnavailable, match="BERAY_SANDBOX_NETWORK=never"):
         asyncio.run(call())
 
 

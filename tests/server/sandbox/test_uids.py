@@ -19,7 +19,7 @@ from beray.server.setting_types import uids
 from beray.server.setting_types.uids import NoSandboxUid, UidRange
 from beray.server.settings import Settings
 from beray.server.workspace import ownership
-from beray.server.workspace.ownership import give_tree, open_to_all
+from beray.server.workspace.ownership import chown_tree, make_world_readable
 from beray.server.workspace.workspace import Workspaces
 
 from .conftest import require_root
@@ -167,11 +167,11 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     tree.mkdir()
     (tree / "folder").symlink_to(outside)
     (tree / "inner").symlink_to(outside / "inner")
-    give_tree(tree, 70001)
+    chown_tree(tree, 70001)
     assert {path.stat().st_uid for path in (outside, outside / "inner")} == {0}
     assert {path.lstat().st_uid for path in [tree, *tree.iterdir()]} == {70001}
     with pytest.raises(OSError, match="tree"):
-        give_tree(tree / "folder", 70002)
+        chown_tree(tree / "folder", 70002)
 
 
 def test_devices_keep_their_owner(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_devices_keep_their_owner(tmp_path: Path) -> None:
         os.mknod(tmp_path / "null", 0o20666, os.makedev(1, 3))
     except OSError:
         pytest.skip("devices cannot be created here")
-    give_tree(tmp_path, 70001)
+    chown_tree(tmp_path, 70001)
     assert (tmp_path / "null").stat().st_uid == 0
 
 
@@ -200,9 +200,9 @@ def test_the_owner_of_the_directory_itself_changes_last(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(ownership.os, "chown", killed)
-        give_tree(tmp_path / "tree", 70001)
+        chown_tree(tmp_path / "tree", 70001)
     assert (tmp_path / "tree").stat().st_uid == 0
-    give_tree(tmp_path / "tree", 70001)
+    chown_tree(tmp_path / "tree", 70001)
     assert {path.stat().st_uid for path in (tmp_path / "tree").rglob("*")} == {70001}
 
 
@@ -225,7 +225,7 @@ def test_a_prefab_becomes_readable_for_all(tmp_path: Path) -> None:
     outside.touch(mode=0o600)
     (prefab / "link").symlink_to(outside)
     prefab.chmod(0o700)
-    open_to_all(prefab)
+    make_world_readable(prefab)
     modes = [path.stat().st_mode & 0o777 for path in (prefab, prefab / "data")]
     assert modes == [0o755, 0o755]
     assert (prefab / "data" / "file").stat().st_mode & 0o777 == 0o644

@@ -29,7 +29,7 @@ _TYPES: Final = {
 _MAX_NAMED: Final = 12
 
 
-def misfit(value: Any, schema: Schema, root: Schema | None = None) -> str:
+def mismatch(value: Any, schema: Schema, root: Schema | None = None) -> str:
     """Return why ``value``, decoded JSON, violates ``schema``, or "".
 
     Args:
@@ -149,8 +149,8 @@ def _is_between_steps(value: float, step: float) -> bool:
 
 
 def _repeats(items: list[Any]) -> bool:
-    said = [as_json(item) for item in items]
-    return len(set(said)) < len(said)
+    encoded = [as_json(item) for item in items]
+    return len(set(encoded)) < len(encoded)
 
 
 def _wrong_items(

@@ -104,7 +104,7 @@ class FileBox(FormControl):
             if paths and there:
                 self._have(there)
             if refused:
-                self.refuse(refused)
+                self.show_problem(refused)
 
         last = self.paths[-1].parent if self.paths else Path.cwd()
         title = f"Select a file for {self.place.key}"
@@ -115,6 +115,6 @@ class FileBox(FormControl):
 
     def _have(self, paths: tuple[Path, ...]) -> None:
         self.paths = paths
-        self.accept()
+        self.clear_problem()
         self.query_one(FileList).show(paths)
         self.post_message(self.Changed())

@@ -19,7 +19,7 @@ from tui.prefabs.form.field_widget import FormControl
 from tui.prefabs.form.file_box import FileBox
 from tui.prefabs.form.parameter_box import ParameterBox
 from tui.prefabs.form.schema import fields
-from tui.prefabs.form.values import entered
+from tui.prefabs.form.values import parse_fields
 from tui.prefabs.spec import PrefabFunction, PrefabSpec
 
 
@@ -89,13 +89,13 @@ class FunctionForm(VerticalScroll, can_focus=False):
             {box.place.key: box.paths for box in self.files},
         )
 
-    def enter(self) -> None:
+    def focus_input(self) -> None:
         """Focus the first control with an error, else the first control, else the button."""
         boxes = self.boxes
         refused = [box for box in boxes if box.has_class("refused")]
         first = next(iter(refused or boxes), None)
         if first is not None:
-            first.enter()
+            first.focus_input()
         else:
             self.screen.set_focus(self.query_one("#run", Button))
 
@@ -111,28 +111,28 @@ class FunctionForm(VerticalScroll, can_focus=False):
     def order(self) -> CallDraft | None:
         """Return the validated call, or None after showing the errors."""
         draft = self.draft
-        parameters, wrong = entered(self._fields, draft.texts)
+        parameters, wrong = parse_fields(self._fields, draft.texts)
         wrong_files = file_problems(self._function, draft.files)
         for box in self.files:
             if box.problem:
                 wrong_files.setdefault(box.place.key, box.problem)
-        self.accept()
+        self.clear_problem()
         if wrong or wrong_files:
             self._refuse("parameters", wrong)
             self._refuse("files", wrong_files)
-            self.enter()
+            self.focus_input()
             return None
         files = {key: paths for key, paths in draft.files.items() if paths}
         spec = self._spec
         return CallDraft(spec.id, spec.version, self._function.name, parameters, files)
 
-    def accept(self) -> None:
+    def clear_problem(self) -> None:
         """Remove all error messages."""
         for box in self.boxes:
-            box.accept()
+            box.clear_problem()
         self.query_one("#form-problem").display = False
 
-    def refuse(self, places: list[tuple[str, str, str]]) -> None:
+    def show_problem(self, places: list[tuple[str, str, str]]) -> None:
         """Show errors of the server as returned by ``tui.prefabs.call_draft.places``."""
         left: list[str] = []
         for kind, name, words in places:
@@ -148,7 +148,7 @@ class FunctionForm(VerticalScroll, can_focus=False):
         found = False
         for name, box in self._places(kind):
             if name in problems:
-                box.refuse(problems[name])
+                box.show_problem(problems[name])
                 found = True
         return found
 

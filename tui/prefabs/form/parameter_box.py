@@ -15,7 +15,7 @@ from tui import sanitize
 from tui.composer.attachment_list import MUTED
 from tui.composer.sanitized_input import SanitizedInput
 from tui.prefabs.form.field_widget import FormControl
-from tui.prefabs.form.schema import FieldKind, ParameterField, as_json, in_words
+from tui.prefabs.form.schema import FieldKind, ParameterField, as_json, display_value
 from tui.widgets.field import FieldInput
 
 _ALL = "all parameters"
@@ -68,7 +68,7 @@ class ParameterBox(FormControl):
     def _box(self) -> Widget:
         field, text = self.field, self._initial
         if field.kind is FieldKind.CHOICE:
-            choices = [(in_words(one), as_json(one)) for one in field.choices]
+            choices = [(display_value(one), as_json(one)) for one in field.choices]
             return _select(choices, text, required=field.required)
         if field.kind is FieldKind.FLAG:
             if field.initial:
@@ -104,7 +104,7 @@ class ParameterBox(FormControl):
     @on(Select.Changed)
     def _changed(self, event: Message) -> None:
         event.stop()
-        self.accept()
+        self.clear_problem()
         self.post_message(self.Changed())
 
 

@@ -82,7 +82,7 @@ def fields(parameters: object) -> list[ParameterField]:
     root: Schema = parameters if isinstance(parameters, Mapping) else {}
     properties = root.get("properties")
     if not isinstance(properties, Mapping) or not properties:
-        return [] if _takes_nothing(root) else [_whole(root)]
+        return [] if _has_no_parameters(root) else [_whole(root)]
     if len(properties) > MAX_FIELDS or WHOLE in properties:
         return [_whole(root)]
     required = _names(root.get("required"))
@@ -123,7 +123,7 @@ def as_json(value: Any) -> str:
     return "".join(one if printable(one) == one else f"\\u{ord(one):04x}" for one in text)
 
 
-def in_words(value: Any) -> str:
+def display_value(value: Any) -> str:
     """Return the displayed text of a choice; strings are not quoted."""
     return value if isinstance(value, str) and value else as_json(value)
 
@@ -141,7 +141,7 @@ def _listed(items: list[Any]) -> str:
     return "\n".join(lines)
 
 
-def _takes_nothing(root: Schema) -> bool:
+def _has_no_parameters(root: Schema) -> bool:
     if root.get("properties") == {}:
         return not _names(root.get("required"))
     return not root or set(root) <= {"type", "additionalProperties", "title", "description"}
@@ -240,8 +240,8 @@ def _item_type(schema: Schema, root: Schema) -> str:
 
 
 def _is_secret(name: str, schema: Schema) -> bool:
-    told = schema.get("format") == "password" or schema.get("writeOnly") is True
-    return told or name.casefold() in _SECRET_NAMES
+    is_marked_secret = schema.get("format") == "password" or schema.get("writeOnly") is True
+    return is_marked_secret or name.casefold() in _SECRET_NAMES
 
 
 def _is_long(name: str, schema: Schema) -> bool:
@@ -270,7 +270,7 @@ def _hint(kind: FieldKind, schema: Schema, root: Schema, *, required: bool, give
 def _kind_words(kind: FieldKind, schema: Schema, root: Schema) -> str:
     if kind is FieldKind.LIST:
         items = resolved(schema.get("items"), root)
-        choices = [in_words(one) for one in _choices(items)]
+        choices = [display_value(one) for one in _choices(items)]
         of = f"of {' '.join(choices)}" if choices else f"{items.get('type')}s"
         return f"{of}, one per line or comma-separated"
     if kind is FieldKind.JSON:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from beray.gateway.param_schema import Schema, resolved
-from tui.prefabs.form.checks import misfit
+from tui.prefabs.form.checks import mismatch
 from tui.prefabs.form.schema import EMPTY_TEXT, WHOLE, FieldKind, ParameterField
 
 NO_VALUE: Final = object()
@@ -24,7 +24,7 @@ class InvalidFieldValue(ValueError):
     """The text of a field is not a valid value; the message is for the user."""
 
 
-def value_of(field: ParameterField, text: str) -> Any:
+def parse_field(field: ParameterField, text: str) -> Any:
     """Convert ``text`` to a value of ``field``; return ``NO_VALUE`` if it is left out.
 
     Raises:
@@ -45,7 +45,7 @@ def value_of(field: ParameterField, text: str) -> Any:
     return value
 
 
-def entered(
+def parse_fields(
     fields: Sequence[ParameterField], texts: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Convert ``texts``, by field name, to the parameters of a call.
@@ -58,7 +58,7 @@ def entered(
     problems: dict[str, str] = {}
     for field in fields:
         try:
-            value = value_of(field, texts.get(field.name, ""))
+            value = parse_field(field, texts.get(field.name, ""))
         except InvalidFieldValue as unfit:
             problems[field.name] = str(unfit)
             continue
@@ -74,7 +74,7 @@ def entered(
 
 
 def _misfit(field: ParameterField, value: Any) -> str:
-    return misfit(value, field.schema, field.definitions)
+    return mismatch(value, field.schema, field.definitions)
 
 
 def _read(field: ParameterField, text: str) -> Any:

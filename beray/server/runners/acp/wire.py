@@ -17,7 +17,7 @@ from typing import Any, Final
 from acp import CLIENT_METHODS
 
 from beray.events import Event
-from beray.server.runners.base import OverBudget, Sink, Usage
+from beray.server.runners.base import BudgetExceeded, Sink, Usage
 from beray.transfers import wire_names
 
 LINE_BYTES: Final = 16 * 1024 * 1024
@@ -173,7 +173,7 @@ class AgentTransport:
                     await self._on_update(message.get("params"))
                     continue
                 return message
-        except (AgentFault, OverBudget) as error:
+        except (AgentFault, BudgetExceeded) as error:
             self._abort.set(error)
         except Exception as error:
             self._abort.set(error)

@@ -26,7 +26,7 @@ from pydantic_ai.usage import UsageLimits
 
 from beray.events import MsgError, MsgEventEnd
 from beray.server.outbound.policy import OutboundPolicy
-from beray.server.runners.base import Job, Outcome, OverBudget, Sink, Usage
+from beray.server.runners.base import BudgetExceeded, Job, Outcome, Sink, Usage
 from beray.server.runners.model import models, toolset
 from beray.server.runners.model.answer_end import UnusableAnswer
 from beray.server.runners.model.file_tools import FileTools
@@ -121,7 +121,7 @@ class ModelRunner:
             if failure is None or meter.usage.tokens:
                 await sink.emit(MsgEventEnd(tokens_used=meter.usage.tokens))
         except SinkFailed as failed:
-            if isinstance(failed.error, OverBudget) and meter.usage.tokens:
+            if isinstance(failed.error, BudgetExceeded) and meter.usage.tokens:
                 await sink.emit(MsgEventEnd(tokens_used=meter.usage.tokens))
             raise
         finally:
@@ -161,7 +161,7 @@ class ModelRunner:
                     deps_type=type(None),
                     instructions=instructions(
                         self._sandbox.inside(job.work_dir),
-                        network=self._sandbox.networks.reached(asked=job.network),
+                        network=self._sandbox.networks.reached(requested=job.network),
                         problems=mcp.problems,
                     ),
                     toolsets=[toolset.build(self._settings, self._sandbox, job, sink, further)],

@@ -13,7 +13,7 @@ import structlog
 from pydantic import ValidationError
 
 from beray.events import EVENT, Event, MsgError, MsgEventTextChunk, MsgEventToolCallChunk
-from beray.server.runners.base import Job, Outcome, OverBudget, Sink, Usage
+from beray.server.runners.base import BudgetExceeded, Job, Outcome, Sink, Usage
 from beray.server.runners.subprocess import framing
 from beray.server.runners.subprocess.fork_server import ForkServer, RunProcess
 from beray.server.runners.subprocess.framing import Frame
@@ -73,7 +73,7 @@ class SubprocessRunner:
                 raise
             if "outcome" in last:
                 if (over := last["outcome"].pop("over", None)) is not None:
-                    raise OverBudget(over)
+                    raise BudgetExceeded(over)
                 return Outcome(**last["outcome"])
             await asyncio.wait([process.ended])
         return await self._report_failure(last, process.ended.result(), sink)
@@ -172,7 +172,7 @@ class _FrameReader:
     async def _charge(self, usage: Frame) -> None:
         try:
             await self._sink.charge(Usage(**usage))
-        except OverBudget as error:
+        except BudgetExceeded as error:
             response: Frame = {"refused": str(error)}
         else:
             response = {"go": True}

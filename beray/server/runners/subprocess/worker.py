@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from beray.events import Event
-from beray.server.runners.base import GatewayAccess, Job, OverBudget, Runner, Usage
+from beray.server.runners.base import BudgetExceeded, GatewayAccess, Job, Runner, Usage
 from beray.server.runners.subprocess import framing
 from beray.server.runners.subprocess.framing import Frame
 from beray.server.runtime import logging_setup
@@ -103,7 +103,7 @@ async def _execute(runner: Runner, job: Job, sink: _ServerSink) -> None:
     """Run the job and send its outcome."""
     try:
         outcome = await runner.run(job, sink)
-    except OverBudget as error:
+    except BudgetExceeded as error:
         await sink.send({"outcome": {"status": "FAILED", "reason": "budget", "over": str(error)}})
     except Exception as error:
         await sink.send({"broken": type(error).__name__})
@@ -154,7 +154,7 @@ class _ServerSink:
         await self.send({"charge": asdict(usage)})
         rejection = await response
         if rejection is not None:
-            raise OverBudget(rejection)
+            raise BudgetExceeded(rejection)
 
     async def record(self, usage: Usage) -> None:
         """Send the total usage."""
