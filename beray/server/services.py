@@ -47,7 +47,7 @@ log = structlog.get_logger("beray.server")
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Everything that lives as long as the server."""
+    """Services that exist as long as the server runs."""
 
     settings: Settings
     store: Store

@@ -31,7 +31,7 @@ class TaskActions(Screen[None]):
         self.client = client
         self.task_state = TasksState()
         self.renewable = False
-        """Whether a token may be rejected because another server has replaced the current one."""
+        """True if a token may be rejected because another server has replaced the current one."""
 
     @property
     def dashboard(self) -> Dashboard:
