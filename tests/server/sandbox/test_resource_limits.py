@@ -141,7 +141,7 @@ def test_the_files_of_a_process_whose_parent_has_ended_count(client: BeRayClient
     assert f"more than {DISK:,} bytes" in output_of_ended(client, goal)
 
 
-@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
+@pytest.mark.parametrize("directory", ["/tmp", "/dev/shm"])
 def test_temporary_files_count(server: RunningServer, client: BeRayClient, directory: str) -> None:
     if not is_sandboxed(server):
         pytest.skip("without a sandbox, these are directories of the host")

@@ -1,6 +1,6 @@
 """Detection of PDF files by header and structure (ISO 32000-2, 7.5).
 
-Real files have up to 1,024 bytes of other content before the header ``%PDF-``. A text about PDF
+Real files have up to 1,024 bytes of other content before the header ``%PDF-``. A document about PDF
 may contain the same characters, so the structure of the file is checked as well.
 """
 
