@@ -100,6 +100,7 @@ def test_all_settings_are_documented_and_exist() -> None:
     assert documented == settings | client
 
 
+@pytest.mark.types
 @pytest.mark.timeout(600)
 def test_snippets_pass_mypy_strict(tmp_path: Path) -> None:
     modules = []
@@ -116,6 +117,7 @@ def test_snippets_pass_mypy_strict(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.types
 def test_the_type_of_an_event_determines_its_fields(tmp_path: Path) -> None:
     module = tmp_path / "narrowing.py"
     module.write_text(NARROWING, "utf-8")
@@ -127,6 +129,7 @@ def test_the_type_of_an_event_determines_its_fields(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.types
 def test_code_for_the_published_packages_passes_mypy_strict(tmp_path: Path) -> None:
     module = tmp_path / "published.py"
     module.write_text(PUBLISHED, "utf-8")

@@ -1,0 +1,35 @@
+# Common commands; each works in a fresh clone that has uv.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test long lint format pictures ci full
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: ## Open the dashboard
+	uv run beray
+
+test: ## Run the test suite
+	uv run pytest
+
+long: ## Run the long tests, and those that must run alone
+	uv run pytest -n 0 -m "soak or alone"
+
+lint: ## Check style, types and import contracts
+	uv run --group lint ruff check .
+	uv run --group lint ruff format --check .
+	uv run --group lint mypy
+	uv run --group lint lint-imports
+
+format: ## Format the code and fix what ruff can fix
+	uv run --group lint ruff check --fix .
+	uv run --group lint ruff format .
+
+pictures: ## Write the pictures of the documents
+	uv run python docs/make_pictures.py
+
+ci: ## Run the checks of CI
+	.ci/run
+
+full: ## Run all checks; takes about an hour
+	.ci/full
