@@ -77,12 +77,12 @@ class BodyLimit:
     def error(self, method: str, path: str) -> ResponseTooLarge:
         """Return the exception for a body that exceeds the limit."""
         solutions = [f"create the client with a larger {self.option}", self.alternative]
-        return ResponseTooLarge(
-            f"{method} {path}: the response is larger than {self.option}={self.max_bytes:,} "
+        return ResponseTooLarge.for_request(
+            method,
+            path,
+            f"the response is larger than {self.option}={self.max_bytes:,} "
             "bytes; " + ", or ".join(filter(None, solutions)),
             max_bytes=self.max_bytes,
-            method=method,
-            path=path,
         )
 
 
@@ -202,10 +202,11 @@ class ResponseBody:
         content_type = self.content_type
         if content_type.endswith(("/html", "/json", "/xml", "+xml", "+json")):
             excerpt = self.read()[:BODY_EXCERPT]
-            raise InvalidResponseError(
-                f"{path}: expected an event stream, got {content_type}; check the server's URL",
+            raise InvalidResponseError.for_request(
+                "",
+                path,
+                f"expected an event stream, got {content_type}; check the server's URL",
                 body=excerpt.decode("utf-8", "replace"),
-                path=path,
             )
 
     def shut_down(self) -> None:
