@@ -1,4 +1,4 @@
-"""Exceptions contain the parts of their message, so that nobody has to parse it."""
+"""Exceptions contain the parts of their message, so that no code has to parse it."""
 
 from __future__ import annotations
 
