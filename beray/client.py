@@ -6,8 +6,10 @@ Source: the BeRay API v1 wire page.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, Self, TypedDict, Unpack, overload
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypedDict, Unpack, overload
 
 import requests
 
@@ -30,12 +32,15 @@ from beray.schema import (
     ApiKey,
     CreatedApiKey,
     Deleted,
+    FileItem,
+    FilePage,
     Limits,
     Message,
     RunOptions,
     Session,
     Task,
     TaskEvent,
+    UploadedFile,
     User,
 )
 from beray.streaming.streams import (
@@ -45,7 +50,13 @@ from beray.streaming.streams import (
     TaskStream,
     UpdateStream,
 )
-from beray.task_files import TaskFilesMixin
+from beray.task_files import TaskFiles, request_body
+from beray.transfers.download import download
+from beray.transfers.local_names import on_wire
+from beray.transfers.transfer import Transfer
+
+if TYPE_CHECKING:
+    from beray.transfers.sync_folder import UploadedFolder
 
 
 class ClientOptions(TypedDict, total=False):
@@ -62,11 +73,15 @@ class ClientOptions(TypedDict, total=False):
     max_memory_bytes: int
 
 
-class BeRayClient(TaskFilesMixin, BaseClient):
+class BeRayClient(BaseClient):
     """Client of one BeRay server. Thread-safe; also a context manager.
 
     ``from_env()`` and ``local()`` create a client without naming the server. Results are plain
     dictionaries, described in :mod:`beray.schema`.
+
+    Paths of files are relative to the work_dir. They are accepted in the form in which listings and
+    events contain them, where bytes that are not UTF-8 are escaped (see
+    :mod:`beray.transfers.wire_names`), and in the form in which Python lists local files.
 
     Every method that sends a request raises ``APIError`` or a subclass for an error response,
     ``ConnectionFailed`` (or its subclass ``DeadlineExceeded``) if the server could not be reached,
@@ -129,6 +144,7 @@ class BeRayClient(TaskFilesMixin, BaseClient):
             "token=…; for the beray command, run beray login or set BERAY_TOKEN."
         )
         self._session = self._transport.session
+        self._files = TaskFiles(self._transport)
         if token is not None:
             self.set_token(token)
 
@@ -679,6 +695,359 @@ class BeRayClient(TaskFilesMixin, BaseClient):
         body = {"text": text, "attachments": attachments or []}
         return self._transport.json(
             schema.TASK, "POST", f"{_chat_path(chat_id)}/messages", json=body
+        )
+
+    # Files: listings
+
+    def list_files_tree(
+        self, task_id: int | str, path: str = ".", *, depth: int | None = None
+    ) -> list[FileItem]:
+        """Return all files and directories below a directory of the work_dir, sorted by path.
+
+        Args:
+            task_id: Id of the task.
+            path: Path of the directory.
+            depth: Number of levels; 1 for the entries of the directory itself.
+
+        Raises:
+            InvalidArgument: ``depth`` is not positive.
+            NotFoundError: The task or the directory does not exist.
+        """
+        if depth is None:
+            # The published request first, because published servers support no other.
+            try:
+                return list(self._files.tree(task_id, path, page_entries=None))
+            except UnprocessableEntityError:
+                # Usually too many entries for one response; other errors occur again.
+                return list(self._files.tree(task_id, path))
+        return list(self._files.tree(task_id, path, depth=depth))
+
+    def iter_files(
+        self, task_id: int | str, path: str = ".", *, depth: int | None = None
+    ) -> Iterator[FileItem]:
+        """Yield the entries of ``list_files_tree``, with only one page in memory at a time.
+
+        Entries that exist during the whole iteration are neither repeated nor skipped, even if
+        others are added or deleted meanwhile.
+
+        Args:
+            task_id: Id of the task.
+            path: Path of the directory.
+            depth: Number of levels; 1 for the entries of the directory itself.
+
+        Raises:
+            InvalidArgument: ``depth`` is not positive.
+            NotFoundError: The task or the directory does not exist; raised by the iteration.
+        """
+        return self._files.tree(task_id, path, depth=depth)
+
+    def list_files_page(
+        self,
+        task_id: int | str,
+        path: str = ".",
+        *,
+        depth: int | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> FilePage:
+        """Return one page of the entries of ``list_files_tree``.
+
+        A server that does not support pages returns all entries, regardless of ``limit``.
+
+        Args:
+            task_id: Id of the task.
+            path: Path of the directory.
+            depth: Number of levels; 1 for the entries of the directory itself.
+            limit: Maximum number of entries; the server may apply a lower one.
+            after: ``after`` of the previous page; ``None`` for the first page.
+
+        Raises:
+            InvalidArgument: ``depth`` is not positive.
+            NotFoundError: The task or the directory does not exist.
+            UnprocessableEntityError: ``after`` is not a position, or ``limit`` is not positive.
+        """
+        return self._files.tree_page(task_id, path, depth=depth, limit=limit, after=after)
+
+    # Files: contents in memory
+
+    def get_file_content(
+        self, task_id: int | str, path: str, *, stream: bool = False
+    ) -> requests.Response:
+        """Return the response whose ``content`` is a file.
+
+        Args:
+            task_id: Id of the task.
+            path: Path of the file.
+            stream: True leaves the body to be read, and closed, by the caller.
+
+        Raises:
+            NotFoundError: The task or the file does not exist.
+            ResponseTooLarge: The file is larger than ``max_memory_bytes``; not with ``stream``.
+        """
+        return self._files.content(task_id, path, stream=stream)
+
+    def download_files_as_zip(
+        self, task_id: int | str, paths: Iterable[str] | None = None, *, stream: bool = False
+    ) -> requests.Response:
+        """Return the response whose ``content`` is a ZIP archive of files.
+
+        Args:
+            task_id: Id of the task.
+            paths: Paths of files and directories; ``None`` for the whole work_dir.
+            stream: True leaves the body to be read, and closed, by the caller.
+
+        Raises:
+            InvalidArgument: ``paths`` is a string instead of a list.
+            NotFoundError: The task or a path does not exist.
+            ResponseTooLarge: The archive is larger than ``max_memory_bytes``; not with ``stream``.
+        """
+        return self._files.archive(task_id, paths, stream=stream)
+
+    def upload_file(
+        self,
+        task_id: int | str,
+        path: str,
+        content: str | bytes | BinaryIO,
+        content_type: str | None = None,
+        *,
+        mode: int | None = None,
+    ) -> UploadedFile:
+        """Write a file to the work_dir, replacing an existing one.
+
+        Args:
+            task_id: Id of the task.
+            path: Path of the file.
+            content: Bytes, a binary file, or a string, which is encoded as UTF-8.
+            content_type: Media type; ``None`` derives it from the name.
+            mode: Permission bits, such as ``0o755``. If omitted, a replaced file keeps its own.
+                BeRay extension: other servers ignore it.
+
+        Raises:
+            InvalidArgument: ``content`` has another type, or is a file opened in text mode.
+            NotFoundError: The task does not exist.
+        """
+        body = request_body(content)
+        return self._files.put_content(
+            task_id, path, body, Transfer(), content_type=content_type, mode=mode
+        )
+
+    def create_directory(
+        self, task_id: int | str, path: str, mode: int | None = None
+    ) -> UploadedFile:
+        """Create a directory and its parents in the work_dir. BeRay extension.
+
+        Args:
+            task_id: Id of the task.
+            path: Path of the directory.
+            mode: Permission bits. If omitted, an existing directory keeps its own.
+
+        Raises:
+            NotFoundError: The task does not exist, or the server does not support this request.
+            APIError: The server does not support this request (405).
+        """
+        return self._files.put_directory(task_id, path, mode)
+
+    # Files: transfers to and from local files
+
+    def download_file(
+        self,
+        task_id: int | str,
+        path: str,
+        target: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        verify: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Path:
+        """Download a file to ``target``, where it appears only when it is complete.
+
+        An interrupted download is resumed, also by a later call; see
+        :func:`beray.transfers.download.download`.
+
+        Args:
+            task_id: Id of the task.
+            path: Path of the file.
+            target: Local path to write to.
+            overwrite: Replace an existing file.
+            verify: Check the SHA-256 of the file, which is requested from the server.
+            transfer: Reports progress and cancels the download.
+
+        Returns:
+            The local path.
+
+        Raises:
+            FileExistsError: ``target`` exists and ``overwrite`` is False.
+            IsADirectoryError: ``target`` is a directory.
+            FileNotFoundError: The directory of ``target`` does not exist.
+            NotFoundError: The task or the file does not exist.
+            TransferError: The file could not be downloaded completely, or is not intact.
+            TransferCancelled: ``transfer`` was cancelled.
+        """
+        handle = transfer or Transfer()
+        return download(
+            lambda headers: self._files.content(
+                task_id, path, headers=headers, stream=True, cancel=handle.cancel_token
+            ),
+            target,
+            source=f"{self.base_url} {task_id} {path}",
+            overwrite=overwrite,
+            verify=verify,
+            transfer=handle,
+        )
+
+    def download_zip(
+        self,
+        task_id: int | str,
+        target: str | os.PathLike[str],
+        paths: Iterable[str] | None = None,
+        *,
+        overwrite: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Path:
+        """Download a ZIP archive of files to ``target``, where it appears when it is complete.
+
+        Args:
+            task_id: Id of the task.
+            target: Local path to write to.
+            paths: Paths of files and directories; ``None`` for the whole work_dir.
+            overwrite: Replace an existing file.
+            transfer: Reports progress and cancels the download.
+
+        Returns:
+            The local path.
+
+        Raises:
+            FileExistsError: ``target`` exists and ``overwrite`` is False.
+            InvalidArgument: ``paths`` is a string instead of a list.
+            NotFoundError: The task or a path does not exist.
+            TransferError: The archive could not be downloaded completely.
+            TransferCancelled: ``transfer`` was cancelled.
+        """
+        handle = transfer or Transfer()
+        return download(
+            lambda headers: self._files.archive(
+                task_id, paths, headers=headers, stream=True, cancel=handle.cancel_token
+            ),
+            target,
+            source=f"{self.base_url} {task_id} zip",
+            overwrite=overwrite,
+            repeatable=False,
+            transfer=handle,
+        )
+
+    def download_dir(
+        self,
+        task_id: int | str,
+        target: str | os.PathLike[str],
+        paths: Iterable[str] | None = None,
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        transfer: Transfer | None = None,
+    ) -> Path:
+        """Download files into a local directory: all of them, or none.
+
+        Args:
+            task_id: Id of the task.
+            target: Local directory, which is created if it does not exist.
+            paths: Paths of files and directories; ``None`` for the whole work_dir.
+            overwrite: Replace existing files.
+            max_bytes: Maximum size of all files together, in bytes; 16 GiB by default.
+            transfer: Reports progress and cancels the download.
+
+        Returns:
+            The local directory.
+
+        Raises:
+            FileExistsError: Files exist in ``target`` and ``overwrite`` is False.
+            NotADirectoryError: ``target`` is a file.
+            InvalidArgument: ``paths`` is a string instead of a list.
+            NotFoundError: The task or a path does not exist.
+            TransferError: The download or the extraction failed; see
+                :func:`beray.transfers.archive.extract_archive`.
+            TransferCancelled: ``transfer`` was cancelled.
+        """
+        from beray.transfers import archive
+
+        archive.check_target_directory(target)
+        limit = archive.MAX_BYTES if max_bytes is None else max_bytes
+        with tempfile.TemporaryDirectory(prefix="beray-") as directory:
+            zip_path = Path(directory, "files.zip")
+            self.download_zip(task_id, zip_path, paths, transfer=transfer)
+            with zip_path.open("rb") as file:
+                return archive.extract_archive(
+                    file, target, overwrite=overwrite, max_bytes=limit, transfer=transfer
+                )
+
+    def upload_path(
+        self,
+        task_id: int | str,
+        local: str | os.PathLike[str],
+        path: str | None = None,
+        *,
+        transfer: Transfer | None = None,
+    ) -> UploadedFile:
+        """Upload a local file, with its permission bits, without reading it into memory.
+
+        Args:
+            task_id: Id of the task.
+            local: Path of the local file.
+            path: Path in the work_dir; ``None`` for the name of the local file.
+            transfer: Reports progress and cancels the upload.
+
+        Raises:
+            OSError: The local file cannot be read.
+            InvalidArgument: The local path is not a regular file.
+            NotFoundError: The task does not exist.
+            TransferError: The local file became shorter during the upload.
+            TransferCancelled: ``transfer`` was cancelled.
+        """
+        name = path or on_wire(Path(local).name)
+        return self._files.upload(task_id, local, name, transfer or Transfer())
+
+    def upload_dir(
+        self,
+        task_id: int | str,
+        folder: str | os.PathLike[str],
+        path: str = ".",
+        *,
+        include: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+        transfer: Transfer | None = None,
+    ) -> UploadedFolder:
+        """Upload the new and changed files of a local directory, with their permission bits.
+
+        Args:
+            task_id: Id of the task.
+            folder: Local directory.
+            path: Path in the work_dir below which the files are put.
+            include: Shell patterns of files to upload; ``None`` for all. A pattern with a ``/``
+                matches the path below ``folder``, any other the name of a file or of a directory
+                above it.
+            exclude: Shell patterns of files to omit.
+            transfer: Reports progress and cancels the upload.
+
+        Returns:
+            The paths that were uploaded, were unchanged, or were left out.
+
+        Raises:
+            NotADirectoryError: ``folder`` is not a directory.
+            OSError: A local file or directory cannot be read.
+            InvalidArgument: ``include`` or ``exclude`` is a string instead of a list, or ``path``
+                is absolute or contains ``..``.
+            NotFoundError: The task does not exist.
+            TransferCancelled: ``transfer`` was cancelled.
+        """
+        from beray.transfers.sync_folder import upload_folder
+
+        handle = transfer or Transfer()
+        return upload_folder(
+            self._files.work_dir(task_id, handle.cancel_token),
+            folder,
+            path,
+            include=include,
+            exclude=exclude,
+            transfer=handle,
         )
 
     # API keys of the gateway

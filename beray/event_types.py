@@ -129,3 +129,11 @@ TaskEvent = (
     | OtherEvent
 )
 """Event of a task."""
+
+
+def is_verbatim_source(source: str) -> bool:
+    """Return True if text of this source is shown verbatim: thoughts, stderr, and tool output.
+
+    Other text is that of the agent, and may be Markdown.
+    """
+    return source.startswith("tools:") or source in ("thinking", "stderr")

@@ -8,8 +8,10 @@ can be pickled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, Self, overload
+
+_MAX_LISTED_PATHS: Final = 10
 
 
 class BeRayException(Exception):
@@ -18,6 +20,7 @@ class BeRayException(Exception):
     Attributes:
         method: Method of the request; "" if there was none.
         path: Path of the request without its query; "" if there was none.
+        reason: The message without the request; the whole message if it does not name one.
         status_code: HTTP status of the response, if there was one.
         error_detail: ``detail`` of the response: a string, or the list of a validation error; the
             first part of the body if it was not JSON.
@@ -28,6 +31,7 @@ class BeRayException(Exception):
         self,
         message: str = "",
         *,
+        reason: str | None = None,
         method: str = "",
         path: str = "",
         status_code: int | None = None,
@@ -35,11 +39,25 @@ class BeRayException(Exception):
         request_id: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.reason = message if reason is None else reason
         self.method = method
         self.path = path
         self.status_code = status_code
         self.error_detail = error_detail
         self.request_id = request_id
+
+    @classmethod
+    def for_request(cls, method: str, path: str, reason: str, **fields: Any) -> Self:
+        """Return the exception for a failed request; its message names the request.
+
+        Args:
+            method: Method of the request; "" names only the path, for streams.
+            path: Path of the request without its query.
+            reason: Reason of the failure.
+            fields: Other keyword arguments of the class.
+        """
+        request = f"{method} {path}" if method else path
+        return cls(f"{request}: {reason}", reason=reason, method=method, path=path, **fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls cls(*args), which fails for keyword-only parameters.
@@ -269,3 +287,28 @@ class TransferError(BeRayException):
 
 class TransferCancelled(TransferError):
     """The caller cancelled the transfer."""
+
+
+class TargetsExist(FileExistsError):
+    """A download would replace local files, and ``overwrite`` is False.
+
+    Attributes:
+        paths: The existing files.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = tuple(paths)
+        super().__init__(f"{self.reason}; pass overwrite=True to replace")
+
+    @property
+    def reason(self) -> str:
+        """The message without its advice, which applies to the library only."""
+        if len(self.paths) == 1:
+            return f"{self.paths[0]} already exists"
+        more = len(self.paths) - _MAX_LISTED_PATHS
+        names = ", ".join(self.paths[:_MAX_LISTED_PATHS])
+        return f"{names}{f' and {more} more' if more > 0 else ''} already exist"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with the message.
+        return type(self), (self.paths,)

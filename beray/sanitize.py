@@ -20,8 +20,9 @@ _CR = re.compile(r"\r\n?")
 _NEWLINE = re.compile(r"\r+\n")
 _ERASE = re.compile(r"(?:\x1b\[|\x9b)[012]?K")
 _REDRAW = re.compile(r"\r+")
-UNFINISHED_OUTPUT = re.compile("(?:\r+|\x1b(?:\\[[0-9;:]{0,40})?|\x9b[0-9;:]{0,40})\\Z")
-"""End of a chunk of output whose meaning depends on the next chunk."""
+_UNFINISHED = re.compile("(?:\r+|\x1b(?:\\[[0-9;:]{0,40})?|\x9b[0-9;:]{0,40})\\Z")
+_MAX_UNFINISHED_CHARS = 1024
+"""Length of the end of a chunk in which an incomplete sequence is searched."""
 
 
 def normalized_password(password: str) -> str:
@@ -71,6 +72,17 @@ def printable_output(text: str) -> str:
         return text
     plain = _ERASE.sub("", _COLOUR.sub("", _NEWLINE.sub("\n", text)))
     return "\r".join(part.translate(_SUBSTITUTES) for part in _REDRAW.split(plain))
+
+
+def split_unfinished(text: str) -> tuple[str, str]:
+    """Divide a chunk of output into a part to sanitize now, and a part to keep.
+
+    The second part is the start of CRLF or of a colour sequence whose rest may be in the next
+    chunk. It precedes that chunk, or is sanitized by itself at the end of the output.
+    """
+    unfinished = _UNFINISHED.search(text, max(0, len(text) - _MAX_UNFINISHED_CHARS))
+    end = len(text) if unfinished is None else unfinished.start()
+    return text[:end], text[end:]
 
 
 def overwritten(text: str) -> str:

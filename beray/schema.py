@@ -31,8 +31,16 @@ TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "STOPPED"})
 
 EVENT_ENVELOPE = ("seq", "task_id", "created_at")
 """Fields of an event of a task in addition to those of its type."""
+MAX_GOAL_CHARS = 200_000
+"""Maximum length of the goal of a task."""
+MAX_MESSAGE_CHARS = 200_000
+"""Maximum length of a chat message."""
 MAX_ATTACHMENTS = 100
 """Maximum number of attachments of a chat message."""
+MAX_CHAT_NAME_CHARS = 100
+"""Maximum length of the name of a chat."""
+CHAT_NAME_PATTERN = r"^[^\x00-\x1f\x7f/]+$"
+"""Names of chats, which are segments of a URL path."""
 
 BODY_EXCERPT = 2048
 """Maximum length of the part of a response that an exception contains, in characters."""

@@ -7,22 +7,19 @@ either as markup.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.content import Content
 
-from beray.exceptions import APIError
+from beray.exceptions import APIError, BeRayException
 from beray.sanitize import one_line, printable
 from beray.transfers.local_names import on_disk
 
 LINE_LIMIT: Final = 500
 BLOCK_LIMIT: Final = 4000
 _NOT_IN_NAMES: Final = '\\/:*?"<>|'
-_REQUEST_PREFIX = re.compile(r"^(?:[A-Z]+ )?/\S*: ")
-"""Request prefix of a transport error ("GET /tasks: "), which users do not need to see."""
 
 
 def line(text: str, limit: int = LINE_LIMIT, style: str = "") -> Content:
@@ -59,10 +56,12 @@ def cells(text: str) -> int:
 def error_text(error: BaseException) -> str:
     """Return a one-line message for the user; the server's message is preferred."""
     if isinstance(error, APIError):
-        message = _detail(error.error_detail)
-        if message:
-            return one_line(message)
-    return one_line(_REQUEST_PREFIX.sub("", str(error)[: LINE_LIMIT * 4])) or type(error).__name__
+        text = _detail(error.error_detail) or str(error)
+    elif isinstance(error, BeRayException):
+        text = error.reason  # does not name the request ("GET /tasks"), unlike the message
+    else:
+        text = str(error)
+    return one_line(text) or type(error).__name__
 
 
 def _detail(detail: Any) -> str:

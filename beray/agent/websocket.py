@@ -13,17 +13,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 from pydantic import ValidationError
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
-from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidStatus,
-    InvalidURI,
-    WebSocketException,
-)
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Data
-from websockets.uri import parse_uri
 
+from beray.agent._websockets_compat import SameOriginConnect
 from beray.agent.addresses import AgentAddress
 from beray.agent.exceptions import AgentBusyException, AgentException
 from beray.config import is_loopback
@@ -115,22 +110,6 @@ class AgentWebSocket(ClientConnection):
         await self.wait_closed()
 
 
-class _Connect(connect):
-    """Connection attempt that follows redirects only within the same scheme, host and port."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        source = parse_uri(self.uri)
-        try:
-            target = super().process_redirect(exc)
-        except InvalidURI:
-            return exc
-        if isinstance(target, str):
-            uri = parse_uri(target)
-            if (uri.secure, uri.host, uri.port) == (source.secure, source.host, source.port):
-                return target
-        return exc
-
-
 async def open_websocket(
     address: AgentAddress,
     *,
@@ -157,7 +136,7 @@ async def open_websocket(
     if is_loopback(address.url):
         # Proxies of the environment do not apply to this machine.
         options["proxy"] = None
-    connecting = _Connect(
+    connecting = SameOriginConnect(
         address.url,
         additional_headers=(
             {"Authorization": address.authorization} if address.authorization else None

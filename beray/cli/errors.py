@@ -9,7 +9,7 @@ import traceback
 from types import TracebackType
 from typing import Final
 
-from beray.exceptions import APIError, BeRayException, RateLimitError
+from beray.exceptions import APIError, BeRayException, RateLimitError, TargetsExist
 from beray.sanitize import printable
 
 DONE: Final = 0
@@ -22,8 +22,7 @@ def error_text(error: BeRayException) -> str:
     """Return the message for ``error``: the server's message if it sent one, and the next step."""
     text = str(error)
     if isinstance(error, APIError):
-        text = text.removeprefix(f"{error.status_code} for {error.method} {error.path}: ")
-        text = f"{text} ({error.status_code})"
+        text = f"{error.reason} ({error.status_code})"
         if error.status_code == 401 and not error.path.startswith("/auth/"):
             token_hint = " or correct BERAY_TOKEN" if os.environ.get("BERAY_TOKEN") else ""
             text += f"; sign in with `beray login`{token_hint}"
@@ -34,6 +33,8 @@ def error_text(error: BeRayException) -> str:
 
 def os_error_text(error: OSError) -> str:
     """Return the file name, if there is one, and the reason of ``error``."""
+    if isinstance(error, TargetsExist):
+        return error.reason
     if error.strerror is None:
         return str(error)
     if error.filename is None:

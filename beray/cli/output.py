@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from beray.sanitize import UNFINISHED_OUTPUT, one_line, printable, printable_output
+from beray.sanitize import one_line, printable, printable_output, split_unfinished
 from beray.transfers import wire_names
 
 MAX_NOTE_CHARS: Final = 2000
@@ -190,11 +190,8 @@ class TextWriter:
 
     def write(self, text: str) -> None:
         """Write a chunk. An incomplete control sequence at its end waits for the next chunk."""
-        text = self._held + text
-        unfinished = UNFINISHED_OUTPUT.search(text)
-        end = unfinished.start() if unfinished else len(text)
-        self._held = text[end:]
-        self._write(text[:end])
+        complete, self._held = split_unfinished(self._held + text)
+        self._write(complete)
 
     def note(self, text: str) -> None:
         """Write one line to stderr, after the text so far."""

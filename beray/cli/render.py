@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from beray.cli import output
+from beray.event_types import is_verbatim_source
 from beray.sanitize import one_line
 from beray.streaming.retraction import ends_attempt, is_retractable, retracted_range
 
@@ -230,9 +231,7 @@ def is_side_output(source: str) -> bool:
 
     The output of a shell command is the text of its task.
     """
-    return source in ("thinking", "stderr") or (
-        source.startswith("tools:") and source != "tools:shell"
-    )
+    return is_verbatim_source(source) and source != "tools:shell"
 
 
 def _update_text(payload: object) -> str:

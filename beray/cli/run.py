@@ -51,10 +51,7 @@ def _run_command(arguments: Sequence[str]) -> int:
         wrong_usage = isinstance(error, (ConfigurationError, InvalidArgument))
         return WRONG_USAGE if wrong_usage else FAILED
     except FileExistsError as error:
-        from beray.transfers.local_files import OVERWRITE_HINT
-
-        text = os_error_text(error).removesuffix(OVERWRITE_HINT)
-        output.error(f"{text}; --force overwrites")
+        output.error(f"{os_error_text(error)}; --force overwrites")
         return FAILED
     except OSError as error:
         output.error(os_error_text(error))
@@ -120,13 +117,15 @@ def _run_subcommand(arguments: Sequence[str]) -> int:
 
 
 def _report_usage_error(error: Exception) -> int:
-    """Report an error in the arguments. A group without a subcommand shows its help."""
+    """Report an error in the arguments. That of a group without a subcommand is its help."""
+    import typer
+
     usage_context = getattr(error, "ctx", None)
     path = usage_context.command_path if usage_context is not None else "beray"
+    if isinstance(error, typer.BadParameter):
+        error.message = _failed_expectation(error.__cause__) or error.message
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
-    if expectation := _failed_expectation(error.__cause__):
-        message = f"{message.partition(': ')[0]}: {expectation}"
-    if message.startswith("Usage:"):
+    if usage_context is not None and message == usage_context.get_help():
         sys.stderr.write(printable(message) + "\n")
     else:
         output.error(f"{message.rstrip('.')} (see {path} --help)")

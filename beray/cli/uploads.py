@@ -16,6 +16,7 @@ from beray.exceptions import ConfigurationError
 from beray.schema import MAX_ATTACHMENTS, UploadedFile
 from beray.transfers import file_modes
 from beray.transfers.local_names import on_wire
+from beray.transfers.local_tree import LocalEntryKind, walk_local_tree
 from beray.transfers.sync_folder import UploadDirectory, create_directories
 
 
@@ -121,24 +122,18 @@ def upload_attachments(server: ServerConnection, task_id: int, planned: UploadPl
 
 
 def _add_directory(result: UploadPlan, directory: Path, name: str) -> None:
-    for current, subdirectories, names in os.walk(directory, onerror=_raise):
-        subdirectories.sort()
-        parent = Path(current)
-        relative = "" if parent == directory else on_wire(parent.relative_to(directory))
-        if path := "/".join(filter(None, (name, relative))):
-            result.directories.append(UploadDirectory(path, file_modes.of_local_path(parent)))
-        for entry in sorted(names):
-            local = parent / entry
-            if local.is_file():
-                relative = on_wire(local.relative_to(directory))
-                _add_file(result, local, f"{name}/{relative}" if name else relative)
-            else:
-                result.skipped.append(f"{local} is not a file")
-        result.skipped += [
-            f"{parent / entry} is a symbolic link to a directory"
-            for entry in subdirectories
-            if (parent / entry).is_symlink()
-        ]
+    for entry in walk_local_tree(directory):
+        path = "/".join(filter(None, (name, entry.remote)))
+        match entry.kind:
+            case LocalEntryKind.DIRECTORY if path:
+                mode = file_modes.of_local_path(entry.path)
+                result.directories.append(UploadDirectory(path, mode))
+            case LocalEntryKind.FILE:
+                _add_file(result, entry.path, path)
+            case LocalEntryKind.DIRECTORY_LINK:
+                result.skipped.append(f"{entry.path} is a symbolic link to a directory")
+            case LocalEntryKind.SPECIAL:
+                result.skipped.append(f"{entry.path} is not a file")
 
 
 def _add_file(result: UploadPlan, local: Path, path: str) -> None:
@@ -149,7 +144,3 @@ def _add_file(result: UploadPlan, local: Path, path: str) -> None:
             f"{other} and {local} would both be uploaded as {path}; upload them separately"
         )
     result.uploads.append(PlannedUpload(local, path))
-
-
-def _raise(error: OSError) -> None:
-    raise error

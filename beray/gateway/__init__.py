@@ -17,7 +17,7 @@ from beray import installation
 
 installation.require_consistent()
 
-from beray.gateway.client import GatewayClient, Prefab
+from beray.gateway.client import GatewayClient
 from beray.gateway.exceptions import (
     AgentContextRequiredError,
     AuthenticationError,
@@ -57,6 +57,7 @@ from beray.gateway.models import (
     StreamEvent,
     StreamEventType,
 )
+from beray.gateway.prefab import Prefab
 from beray.gateway.runs import PrefabStream
 from beray.gateway.schema import FileEntry, FilePage
 from beray.transfers.transfer import Transfer

@@ -202,14 +202,17 @@ class ApiKeyCredential(AuthProvider):
             # The request that needs the token was certainly not sent.
             is_timeout = isinstance(error, DeadlineExceeded)
             error_class = DeadlineExceeded if is_timeout else ConnectionFailed
-            failure = error_class(str(error), delivered=False, method=error.method, path=error.path)
+            failure = error_class.for_request(
+                error.method, error.path, error.reason, delivered=False
+            )
         else:
             try:
                 return internal_token_header(response["internal_token"])
             except InvalidArgument:
-                message = (
-                    f"POST {_EXCHANGE_PATH}: the token in the response contains characters that "
-                    "are invalid in a header"
+                reason = (
+                    "the token in the response contains characters that are invalid in a header"
                 )
-                raise InvalidResponseError(message, body="", path=_EXCHANGE_PATH) from None
+                raise InvalidResponseError.for_request(
+                    "POST", _EXCHANGE_PATH, reason, body=""
+                ) from None
         raise failure

@@ -6,8 +6,8 @@ Source: the Gateway wire page.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import requests
@@ -15,10 +15,22 @@ import requests
 from beray.config import checked_token
 from beray.exceptions import InvalidArgument
 from beray.gateway import auth, schema
-from beray.gateway.errors import gateway_errors
+from beray.gateway.errors import gateway_errors, local_file_errors
+from beray.gateway.file_arguments import (
+    DAY_SECONDS,
+    PAGE_SIZE,
+    LocalPath,
+    checked_session_id,
+    one_path,
+    temp_upload_arguments,
+    ttl_seconds,
+    whole_seconds,
+)
+from beray.gateway.file_results import FileListing, UploadResult
 from beray.gateway.files import GatewayFiles
 from beray.gateway.models import BatchResult, PrefabCall, PrefabInfo, PrefabResult
-from beray.gateway.prefab_admin import PrefabAdmin
+from beray.gateway.prefab import Prefab
+from beray.gateway.presigned import EXPIRES_IN_SECONDS, presigned_url
 from beray.gateway.runs import (
     EVENT_STREAM_TYPE,
     RUN_PATH,
@@ -33,6 +45,7 @@ from beray.gateway.validation import (
     checked_connection_options,
     checked_count,
     checked_number,
+    checked_s3_url,
     checked_string,
     checked_timeouts,
     type_name,
@@ -49,12 +62,15 @@ from beray.http.transport import (
     Transport,
     quote_path_segment,
 )
+from beray.schema import MESSAGE, Message
+from beray.transfers.transfer import Transfer
 
 RUN_SECONDS = 1200.0
 IDLE_SECONDS = 300.0
 """Maximum silence in a stream. BeRay's gateway sends keep-alive comments; others may not."""
 _MAX_TIMEOUT_SECONDS = 1e6
 _JSON_HEADERS = {"Accept": "application/json"}
+_ZIP = {"Content-Type": "application/zip"}
 
 
 class GatewayOptions(TypedDict, total=False):
@@ -71,7 +87,7 @@ class GatewayOptions(TypedDict, total=False):
     max_json_bytes: int
 
 
-class GatewayClient(GatewayFiles, PrefabAdmin, BaseClient):
+class GatewayClient(BaseClient):
     """HTTP client of one gateway. It may be shared between threads.
 
     There are three kinds of credentials: an internal token; an API key, which the client exchanges
@@ -188,6 +204,7 @@ class GatewayClient(GatewayFiles, PrefabAdmin, BaseClient):
         else:
             credential = auth.token_credential(arguments)
         self._transport = new_transport(credential, max_retries)
+        self._files = GatewayFiles(self._transport)
         self._credential = credential
         self._has_own_session = session is not None
 
@@ -390,7 +407,10 @@ class GatewayClient(GatewayFiles, PrefabAdmin, BaseClient):
         """
         with gateway_errors():
             return Prefab(
-                self, checked_string(prefab_id, "prefab_id"), checked_string(version, "version")
+                checked_string(prefab_id, "prefab_id"),
+                checked_string(version, "version"),
+                run=self.run,
+                get_spec=self.get_prefab_spec,
             )
 
     @gateway_errors()
@@ -428,6 +448,454 @@ class GatewayClient(GatewayFiles, PrefabAdmin, BaseClient):
             path = f"/v1/prefabs/{name}/{quote_path_segment(requested)}/spec"
             return self._transport.json(schema.PREFAB_SPEC, "GET", path)
 
+    # Administration of prefabs, for signed-in users and not for their agents
+
+    @gateway_errors()
+    def add_prefab(self, archive: bytes) -> schema.PrefabSpec:
+        """Add a prefab to the gateway. BeRay extension.
+
+        Adding a version again with the same content changes nothing.
+
+        Args:
+            archive: ZIP archive of the prefab's directory, with ``prefab.toml`` at its root.
+
+        Returns:
+            The prefab's spec, as ``get_prefab_spec`` returns it.
+
+        Raises:
+            InvalidInput: ``archive`` is not ``bytes``.
+            RejectedInput: The prefab is invalid; ``details["errors"]`` contains the reasons and
+                their positions.
+            RefusedError: 409, the version already exists with different content.
+            AuthenticationError: The gateway's operator does not allow this user to add prefabs.
+        """
+        if not isinstance(archive, (bytes, bytearray)):
+            raise InvalidArgument(f"archive must be bytes, not {type_name(archive)}")
+        # Repeating the request has no additional effect: versions are immutable.
+        return self._transport.json(
+            schema.PREFAB_SPEC,
+            "POST",
+            "/v1/prefabs",
+            data=bytes(archive),
+            headers=_ZIP,
+            idempotent=True,
+        )
+
+    @gateway_errors()
+    def list_prefab_secrets(self, prefab_id: str) -> list[str]:
+        """Return the names of the secrets that the user has set for a prefab. BeRay extension.
+
+        Args:
+            prefab_id: ID of the prefab.
+
+        Raises:
+            InvalidInput: ``prefab_id`` is not a non-empty string.
+        """
+        return self._transport.json(schema.SECRET_NAMES, "GET", _secrets_path(prefab_id))["secrets"]
+
+    def set_prefab_secret(self, prefab_id: str, name: str, value: str) -> Message:
+        """Set or replace the user's secret for a prefab. BeRay extension.
+
+        The secret cannot be read back.
+
+        Args:
+            prefab_id: ID of the prefab.
+            name: Name of the secret, as in the prefab's spec.
+            value: Value of the secret; may be empty.
+
+        Returns:
+            The gateway's confirmation.
+
+        Raises:
+            InvalidInput: An argument is not a string, or an ID or name is empty.
+            PrefabNotFoundError: The prefab does not exist.
+            RejectedInput: The prefab has no secret with this name.
+        """
+        with gateway_errors(prefab_id):
+            body = {"value": checked_string(value, "value", empty=True)}
+            path = _secrets_path(prefab_id, name)
+            return self._transport.json(MESSAGE, "PUT", path, json=body)
+
+    @gateway_errors()
+    def remove_prefab_secret(self, prefab_id: str, name: str) -> Message:
+        """Remove the user's secret for a prefab. BeRay extension.
+
+        Args:
+            prefab_id: ID of the prefab.
+            name: Name of the secret.
+
+        Returns:
+            The gateway's confirmation.
+
+        Raises:
+            InvalidInput: An argument is not a non-empty string.
+            ObjectNotFoundError: The user has not set this secret.
+        """
+        return self._transport.json(MESSAGE, "DELETE", _secrets_path(prefab_id, name))
+
+    # Files
+
+    @gateway_errors()
+    @local_file_errors()
+    def upload_file(
+        self,
+        file_path: LocalPath | None = None,
+        content_type: str | None = None,
+        *,
+        path: LocalPath | None = None,
+        transfer: Transfer | None = None,
+    ) -> UploadResult:
+        """Upload a permanent output of an agent.
+
+        Args:
+            file_path: Path of the local file.
+            content_type: Media type of the file; by default it is guessed from the file name.
+            path: Alias of ``file_path``.
+            transfer: Handle that reports progress and can cancel the upload.
+
+        Returns:
+            The ``s3://`` URL of the file, a string that also has the keys of the response:
+            ``result["s3_url"]``, ``result["filename"]``, ``result["size"]`` (bytes).
+
+        Raises:
+            AgentContextRequiredError: The credentials do not belong to an agent.
+            InvalidInput: An argument is invalid; nothing was sent.
+            UploadOutcomeUnknown: No response arrived; the file may have been stored.
+            FileTransferCancelled: ``transfer`` was cancelled.
+            LocalFileError: The local file cannot be read. This exception is also an ``OSError``.
+        """
+        local_path = one_path(file_path, path)
+        return self._files.upload("/internal/files/upload", local_path, content_type, {}, transfer)
+
+    @overload
+    def upload_temp_file(
+        self,
+        file_path: LocalPath = ...,
+        ttl: float = DAY_SECONDS,
+        session_id: str | None = None,
+        *,
+        ttl_hours: float | None = None,
+        content_type: str | None = None,
+        path: LocalPath | None = None,
+        transfer: Transfer | None = None,
+    ) -> UploadResult: ...
+
+    @overload
+    def upload_temp_file(
+        self,
+        file_path: LocalPath,
+        content_type: str | None,
+        /,
+        *,
+        ttl: float = DAY_SECONDS,
+        ttl_hours: float | None = None,
+        session_id: str | None = None,
+        transfer: Transfer | None = None,
+    ) -> UploadResult: ...
+
+    @overload
+    def upload_temp_file(
+        self,
+        file_path: LocalPath,
+        content_type: str | None,
+        ttl_hours: float | None,
+        session_id: str | None = None,
+        /,
+        *,
+        transfer: Transfer | None = None,
+    ) -> UploadResult: ...
+
+    @overload
+    def upload_temp_file(
+        self,
+        file_path: LocalPath,
+        content_type: str | None,
+        session_id: str,
+        /,
+        *,
+        ttl: float = DAY_SECONDS,
+        ttl_hours: float | None = None,
+        transfer: Transfer | None = None,
+    ) -> UploadResult: ...
+
+    @gateway_errors()
+    @local_file_errors()
+    def upload_temp_file(
+        self,
+        file_path: LocalPath | None = None,
+        *positional: Any,
+        ttl: float | None = None,
+        ttl_hours: float | None = None,
+        session_id: str | None = None,
+        content_type: str | None = None,
+        path: LocalPath | None = None,
+        transfer: Transfer | None = None,
+    ) -> UploadResult:
+        """Upload a temporary file of an agent.
+
+        The two published forms are ``(file_path, ttl, session_id)`` and ``(file_path,
+        content_type, ttl_hours, session_id)``. The types of the positional arguments determine
+        which form is meant.
+
+        Args:
+            file_path: Path of the local file.
+            positional: Further arguments of one of the two forms.
+            ttl: Seconds after which the gateway removes the file; one day by default.
+            ttl_hours: Time to live in hours, instead of ``ttl``.
+            session_id: Session of the file; ``cleanup_temp_files`` removes all files of a session.
+            content_type: Media type of the file; by default it is guessed from the file name.
+            path: Alias of ``file_path``.
+            transfer: Handle that reports progress and can cancel the upload.
+
+        Returns:
+            The ``s3://`` URL of the file with the keys of the response, as ``upload_file``.
+
+        Raises:
+            AgentContextRequiredError: The credentials do not belong to an agent.
+            InvalidInput: An argument is invalid, for example if both ``ttl`` and ``ttl_hours``
+                were passed; nothing was sent.
+            UploadOutcomeUnknown: No response arrived; the file may have been stored.
+            FileTransferCancelled: ``transfer`` was cancelled.
+            LocalFileError: The local file cannot be read. This exception is also an ``OSError``.
+        """
+        arguments = temp_upload_arguments(
+            positional, ttl=ttl, ttl_hours=ttl_hours, session_id=session_id,
+            content_type=content_type,
+        )  # fmt: skip
+        fields = {"ttl": str(ttl_seconds(arguments.ttl, arguments.ttl_hours))}
+        if arguments.session_id is not None:
+            fields["session_id"] = checked_session_id(arguments.session_id)
+        local_path = one_path(file_path, path)
+        return self._files.upload(
+            "/internal/files/upload_temp", local_path, arguments.content_type, fields, transfer
+        )
+
+    @gateway_errors()
+    @local_file_errors()
+    def upload_input_file(
+        self,
+        file_path: LocalPath | None = None,
+        content_type: str | None = None,
+        *,
+        path: LocalPath | None = None,
+        transfer: Transfer | None = None,
+    ) -> UploadResult:
+        """Upload an input file of a prefab directly to the object store.
+
+        This call does not require the credentials of an agent.
+
+        Args:
+            file_path: Path of the local file.
+            content_type: Media type of the file; by default it is guessed from the file name.
+            path: Alias of ``file_path``.
+            transfer: Handle that reports progress and can cancel the upload.
+
+        Returns:
+            The ``s3://`` URL of the file, with the keys ``s3_url``, ``filename`` and ``size``
+            (bytes).
+
+        Raises:
+            InvalidInput: An argument is invalid; nothing was sent.
+            FileTransferError: The file was not transferred completely.
+            FileTransferCancelled: ``transfer`` was cancelled.
+            LocalFileError: The local file cannot be read. This exception is also an ``OSError``.
+            ServiceUnavailableError: The gateway or its object store is unavailable.
+        """
+        return self._files.upload_input(one_path(file_path, path), content_type, transfer)
+
+    @overload
+    def download_file(self, s3_url: str, local_path: None = None) -> str: ...
+
+    @overload
+    def download_file(
+        self,
+        s3_url: str,
+        local_path: LocalPath,
+        mode: str = "presigned",
+        *,
+        overwrite: bool = True,
+        transfer: Transfer | None = None,
+    ) -> Path: ...
+
+    @gateway_errors()
+    @local_file_errors()
+    def download_file(
+        self,
+        s3_url: str,
+        local_path: LocalPath | None = None,
+        mode: str = "presigned",
+        *,
+        overwrite: bool = True,
+        transfer: Transfer | None = None,
+    ) -> Path | str:
+        """Download a file to ``local_path``, or return a presigned URL for it.
+
+        The file appears under its name when it is complete, or not at all. Missing parent
+        directories are created once the gateway has found the file. An interrupted download is
+        resumed, also by a later call and with another presigned URL; see
+        :func:`beray.transfers.transfer.download`.
+
+        Args:
+            s3_url: ``s3://`` URL of the file.
+            local_path: Path of the target file; None requests a presigned URL.
+            mode: ``presigned``, the only published mode.
+            overwrite: Whether an existing target is replaced.
+            transfer: Handle that reports progress and can cancel the download.
+
+        Returns:
+            The path of the target; or, without ``local_path``, a presigned URL that is valid for
+            one hour.
+
+        Raises:
+            InvalidInput: An argument is invalid; nothing was sent.
+            ObjectNotFoundError: The file does not exist.
+            LocalFileExists: The target exists, and ``overwrite`` is False.
+            LocalFileError: The target cannot be written. This exception is also an ``OSError``.
+            FileTransferError: The file did not arrive completely; the received part is kept for
+                the next call.
+            FileTransferCancelled: ``transfer`` was cancelled; the received part was removed.
+        """
+        if mode != "presigned":
+            raise InvalidArgument(f"mode must be 'presigned', got {mode!r}")
+        if local_path is None:
+            return presigned_url(self._transport, s3_url, EXPIRES_IN_SECONDS)
+        return self._files.download(s3_url, local_path, transfer, overwrite=overwrite)
+
+    @gateway_errors()
+    def get_presigned_url(self, s3_url: str, expires_in: int = EXPIRES_IN_SECONDS) -> str:
+        """Return a URL with which any client can fetch a file, without credentials.
+
+        Args:
+            s3_url: ``s3://`` URL of the file.
+            expires_in: Validity of the URL, in seconds.
+
+        Raises:
+            InvalidInput: ``s3_url`` is not an ``s3://`` URL, or ``expires_in`` is less than one
+                second; nothing was sent.
+            ObjectNotFoundError: The file does not exist.
+        """
+        return presigned_url(self._transport, s3_url, whole_seconds(expires_in, "expires_in"))
+
+    @gateway_errors()
+    def list_files(
+        self,
+        limit: int | str = PAGE_SIZE,
+        continuation_token: str | None = None,
+        prefix: str | None = None,
+    ) -> FileListing:
+        """List the agent's permanent files.
+
+        Args:
+            limit: Number of files of a page. A string is the ``prefix``.
+            continuation_token: ``next_token`` of the previous page.
+            prefix: Beginning of the keys after the agent's directory,
+                ``agent-outputs/{user}/{agent}/``; it may include this directory.
+
+        Returns:
+            A page by its keys (``listing["files"]``, ``listing.get("next_token")``), and the URLs
+            of this page and all following ones as a sequence (``for url in listing``,
+            ``len(listing)``); see :class:`FileListing`.
+
+        Raises:
+            AgentContextRequiredError: The credentials do not belong to an agent.
+            InvalidInput: An argument is invalid; nothing was sent.
+        """
+        if isinstance(limit, str):
+            if prefix is not None:
+                raise InvalidArgument("prefix was passed twice")
+            prefix = limit
+        size = PAGE_SIZE if isinstance(limit, str) else limit
+        return self._files.list("/internal/files/list", size, continuation_token, prefix, {})
+
+    @overload
+    def list_temp_files(
+        self,
+        session_id: str | None = None,
+        limit: int = PAGE_SIZE,
+        continuation_token: str | None = None,
+        prefix: str | None = None,
+    ) -> FileListing: ...
+
+    @overload
+    def list_temp_files(self, prefix: str | None, session_id: str, /) -> FileListing: ...
+
+    @gateway_errors()
+    def list_temp_files(
+        self,
+        session_id: str | None = None,
+        limit: int | str = PAGE_SIZE,
+        continuation_token: str | None = None,
+        prefix: str | None = None,
+    ) -> FileListing:
+        """List the agent's temporary files.
+
+        Args:
+            session_id: Session of the files; None lists the files of all sessions.
+            limit: Number of files of a page. A string is the session; the first argument is then
+                the ``prefix``.
+            continuation_token: ``next_token`` of the previous page.
+            prefix: Beginning of the keys after the session's directory, or after the agent's
+                directory if there is no session.
+
+        Returns:
+            A page and the URLs of all pages, as ``list_files``.
+
+        Raises:
+            AgentContextRequiredError: The credentials do not belong to an agent.
+            InvalidInput: An argument is invalid; nothing was sent.
+        """
+        size = PAGE_SIZE
+        if not isinstance(limit, str):
+            size = limit
+        elif prefix is None:
+            prefix, session_id = session_id, limit
+        else:
+            raise InvalidArgument("prefix was passed twice")
+        query = {} if session_id is None else {"session_id": checked_session_id(session_id)}
+        return self._files.list(
+            "/internal/files/list_temp", size, continuation_token, prefix, query
+        )
+
+    @gateway_errors()
+    def cleanup_temp_files(self, session_id: str | None = None) -> int:
+        """Delete temporary files of the agent.
+
+        Permanent files are not deleted.
+
+        Args:
+            session_id: Session of the files; None deletes the files of all sessions.
+
+        Returns:
+            The number of deleted files. If the response was lost and the client repeated the
+            request, files that the first request deleted are not counted.
+
+        Raises:
+            AgentContextRequiredError: The credentials do not belong to an agent.
+            InvalidInput: ``session_id`` is not a non-empty, printable string.
+        """
+        params = {} if session_id is None else {"session_id": checked_session_id(session_id)}
+        return self._files.delete("/internal/files/cleanup_temp", params)
+
+    @gateway_errors()
+    def delete_file(self, s3_url: str) -> bool:
+        """Delete a file. BeRay extension.
+
+        Args:
+            s3_url: ``s3://`` URL of the file.
+
+        Returns:
+            True if the file existed. If the response was lost and the client repeated the request,
+            False, because the first request deleted the file.
+
+        Raises:
+            AuthenticationError: The file belongs to another agent.
+            InvalidInput: ``s3_url`` is not an ``s3://`` URL.
+        """
+        params = {"s3_url": checked_s3_url(s3_url)}
+        return self._files.delete("/internal/files", params) > 0
+
+    # Runs
+
     def _send_run(self, body: Any) -> requests.Response:
         # The response begins after the run has ended, so the read timeout is that of the run.
         timeout = (self._transport.timeout[0], self._run_seconds)
@@ -447,75 +915,7 @@ def _is_event_stream(response: requests.Response) -> bool:
     return response.headers.get("Content-Type", "").lower().startswith(EVENT_STREAM_TYPE)
 
 
-class Prefab:
-    """Version of a prefab whose functions can be called as methods.
-
-    :meth:`GatewayClient.prefab` returns it. ``llm.chat(messages=[…])`` is equivalent to
-    ``llm.call("chat", messages=[…])``. Use ``call`` for functions whose name begins with an
-    underscore or is an attribute of this class.
-
-    Attributes:
-        prefab_id: ID of the prefab.
-        version: Version of the prefab, or ``latest``.
-    """
-
-    def __init__(self, client: GatewayClient, prefab_id: str, version: str) -> None:
-        self.prefab_id = prefab_id
-        self.version = version
-        self._client = client
-
-    def __repr__(self) -> str:
-        return f"Prefab({self.prefab_id!r}, {self.version!r})"
-
-    def __getattr__(self, function_name: str) -> Callable[..., PrefabResult]:
-        if function_name.startswith("_"):
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {function_name!r}"
-            )
-        return partial(self.call, function_name)
-
-    def call(
-        self,
-        function_name: str,
-        /,
-        files: Mapping[str, Sequence[str]] | None = None,
-        **parameters: Any,
-    ) -> PrefabResult:
-        """Call a function and return its result.
-
-        A function with a parameter named ``files`` has to be called by :meth:`GatewayClient.run`.
-
-        Args:
-            function_name: Name of the function.
-            files: Input files: for each key, a list of ``s3://`` URLs.
-            parameters: Arguments of the function; they must be valid JSON.
-
-        Raises:
-            GatewayError: See :meth:`GatewayClient.run`.
-        """
-        return self._client.run(self.prefab_id, self.version, function_name, parameters, files)
-
-    def stream(
-        self,
-        function_name: str,
-        /,
-        files: Mapping[str, Sequence[str]] | None = None,
-        **parameters: Any,
-    ) -> PrefabStream:
-        """Call a function and return an iterator over its events.
-
-        Args:
-            function_name: Name of the function.
-            files: Input files: for each key, a list of ``s3://`` URLs.
-            parameters: Arguments of the function; they must be valid JSON.
-
-        Raises:
-            InvalidInput: An argument is invalid; nothing was sent.
-        """
-        return self._client.run(
-            self.prefab_id, self.version, function_name, parameters, files, stream=True
-        )
-
-    def spec(self) -> dict[str, Any]:
-        """Return the description of the prefab; see :meth:`GatewayClient.get_prefab_spec`."""
-        return self._client.get_prefab_spec(self.prefab_id, self.version)
+def _secrets_path(prefab_id: str, *names: str) -> str:
+    """Return the URL path of a prefab's secrets, or of one of them."""
+    path = f"/v1/prefabs/{quote_path_segment(checked_string(prefab_id, 'prefab_id'))}/secrets"
+    return "/".join([path, *(quote_path_segment(checked_string(name, "name")) for name in names)])

@@ -96,11 +96,11 @@ def gateway_error(
     if isinstance(error, base.APIError):
         return _from_error_response(error, prefab_id, version)
     if isinstance(error, base.OutcomeUnknown) and error.path.startswith(_FILES_PATH):
-        return _converted(gateway.UploadOutcomeUnknown, error, str(error))
+        return _converted(gateway.UploadOutcomeUnknown, error)
     for source, target in _CONVERSIONS:
         if isinstance(error, source):
-            return _converted(target, error, str(error))
-    return _converted(GatewayError, error, str(error))
+            return _converted(target, error)
+    return _converted(GatewayError, error)
 
 
 def _from_error_response(
@@ -108,7 +108,7 @@ def _from_error_response(
 ) -> GatewayError:
     detail = error.error_detail
     details = detail if isinstance(detail, dict) else {"detail": detail} if detail else {}
-    message = _message(error, details)
+    message = _server_message(details)
     code, status = details.get("error_code"), error.status_code
     fields: dict[str, Any] = {"details": details}
     error_class: type[GatewayError]
@@ -148,18 +148,24 @@ def _from_error_response(
 
 
 def _converted(
-    error_class: type[GatewayError], error: base.BeRayException, message: str, **fields: Any
+    error_class: type[GatewayError],
+    error: base.BeRayException,
+    message: str | None = None,
+    **fields: Any,
 ) -> GatewayError:
+    """Return ``error`` as another class, with its own message or that of the server."""
+    text, reason = (str(error), error.reason) if message is None else (message, message)
     # Constructors differ in their arguments, so the fields are copied without calling them.
-    converted = error_class.__new__(error_class, message)
-    converted.__dict__.update({"details": {}} | error.__dict__ | fields, message=message)
+    converted = error_class.__new__(error_class, text)
+    copied = {"details": {}} | error.__dict__ | fields
+    converted.__dict__.update(copied, message=text, reason=reason)
     return converted
 
 
-def _message(error: base.APIError, details: dict[str, Any]) -> str:
+def _server_message(details: dict[str, Any]) -> str | None:
     message = _string_field(details, "message")
     if not message:
-        return str(error)
+        return None
     problems = details.get("errors")
     if isinstance(problems, list) and problems:
         first = detail_text(problems[:1]).rstrip(".")

@@ -257,6 +257,4 @@ def _done_response(done: Any) -> CallResponse:
 
 def _invalid(problem: str, body: bytes = b"") -> InvalidResponseError:
     excerpt = body[:BODY_EXCERPT].decode("utf-8", "replace")
-    return InvalidResponseError(
-        f"POST {RUN_PATH}: {problem}", body=excerpt, method="POST", path=RUN_PATH
-    )
+    return InvalidResponseError.for_request("POST", RUN_PATH, problem, body=excerpt)

@@ -2,9 +2,8 @@
 
 Messages name the argument and the position of the invalid value in it.
 
-Source: the Gateway wire page (``files`` are ``s3://`` URLs; the two published forms of
-``upload_temp_file``); RFC 8259 (JSON); the S3 rules for bucket names, and for keys, which have at
-most 1,024 bytes.
+Source: the Gateway wire page (``files`` are ``s3://`` URLs); RFC 8259 (JSON); the S3 rules for
+bucket names, and for keys, which have at most 1,024 bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Final, cast
 
@@ -306,49 +304,3 @@ def _url_excerpt(url: object) -> str:
     if separator and scheme != "s3":
         return f"a {scheme[:_EXCERPT_CHARACTERS]!r} URL"
     return _excerpt(url)
-
-
-# Temporary files
-
-
-@dataclass
-class TempUploadArguments:
-    """Arguments of ``upload_temp_file`` other than the path; None for one that was not passed."""
-
-    ttl: Any = None
-    ttl_hours: Any = None
-    session_id: Any = None
-    content_type: Any = None
-
-
-def temp_upload_arguments(positional: tuple[Any, ...], **named: Any) -> TempUploadArguments:
-    """Return the arguments of ``upload_temp_file`` by name.
-
-    Versions 0.5.0 to 0.7.2 of the published package have ``upload_temp_file(file_path, ttl,
-    session_id)``; its guide for agents has ``upload_temp_file(file_path, content_type, ttl_hours,
-    session_id)``. As the second argument, a string is therefore the content type and a number the
-    seconds; as the third and fourth, a string is the session and a number the hours.
-
-    Args:
-        positional: Positional arguments after the path.
-        named: Keyword arguments; None stands for one that was not passed.
-
-    Raises:
-        InvalidArgument: An argument was passed twice, or there are too many.
-    """
-    if len(positional) > 3:
-        raise InvalidArgument(
-            "upload_temp_file takes (file_path, ttl, session_id) or "
-            "(file_path, content_type, ttl_hours, session_id)"
-        )
-    arguments = TempUploadArguments(**named)
-    session_or_hours = "session_id", "ttl_hours"
-    names_by_position = ("content_type", "ttl"), session_or_hours, session_or_hours
-    for value, (string_name, number_name) in zip(positional, names_by_position, strict=False):
-        name = string_name if isinstance(value, str) else number_name
-        if value is None:
-            continue
-        if getattr(arguments, name) is not None:
-            raise InvalidArgument(f"upload_temp_file got {name} twice")
-        setattr(arguments, name, value)
-    return arguments

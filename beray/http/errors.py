@@ -97,10 +97,12 @@ def decode_json(response: requests.Response, method: str, path: str) -> Any:
     if problem == NOT_JSON:
         content_type = response.headers.get("Content-Type", "no content type")
         problem += f" ({response.status_code}, {content_type}); is this the URL of a BeRay server?"
-    raise InvalidResponseError(
-        f"{method} {path}: the response {problem}",
+    raise InvalidResponseError.for_request(
+        method,
+        path,
+        f"the response {problem}",
         body=body_excerpt(response, path),
-        **error_context(response, method, path),
+        **response_context(response),
     )
 
 
@@ -143,10 +145,8 @@ def decode_event(data: bytes, from_json: JsonDecoder, path: str) -> Any:
         except (ValueError, RecursionError) as error:
             event, problem = None, json_problem(error)
     if event.__class__ is not dict:
-        raise InvalidResponseError(
-            f"{path}: an event {problem}",
-            body=data[:BODY_EXCERPT].decode("utf-8", "replace"),
-            path=path,
+        raise InvalidResponseError.for_request(
+            "", path, f"an event {problem}", body=data[:BODY_EXCERPT].decode("utf-8", "replace")
         )
     return event
 
@@ -178,10 +178,13 @@ def api_error(response: requests.Response, method: str, path: str, *, advice: st
         reason = f"{reason.rstrip('.')}. {advice}"
     return _ERRORS.get(status, APIError)(
         f"{status} for {method} {path}: {reason}",
+        reason=reason,
+        method=method,
+        path=path,
         error_detail=detail,
         retry_after=_retry_after_seconds(response.headers.get("Retry-After")),
         is_permanent=response.headers.get(SHOULD_RETRY_HEADER, "").strip().lower() == "false",
-        **error_context(response, method, path),
+        **response_context(response),
     )
 
 
@@ -192,11 +195,9 @@ def _without_input(problem: Any) -> Any:
     return {name: value for name, value in problem.items() if name not in ("input", "ctx")}
 
 
-def error_context(response: requests.Response, method: str, path: str) -> dict[str, Any]:
-    """Return the keyword arguments that describe the request in every exception."""
+def response_context(response: requests.Response) -> dict[str, Any]:
+    """Return the keyword arguments that describe the response in every exception."""
     return {
-        "method": method,
-        "path": path,
         "status_code": response.status_code,
         "request_id": response.headers.get("X-Request-ID"),
     }
@@ -248,53 +249,53 @@ def connection_error(
         server: URL of the server, without credentials.
         unsent: True if certainly no byte has reached the server.
     """
-    request = f"{method} {path}"
-    context: dict[str, Any] = {"method": method, "path": path}
     if isinstance(error, _UNSENDABLE):
-        return InvalidArgument(f"{request}: the URL, a header or the body is invalid", **context)
+        reason = "the URL, a header or the body is invalid"
+        return InvalidArgument.for_request(method, path, reason)
     if isinstance(error, requests.exceptions.ContentDecodingError):
-        text = f"{request}: the response does not match its Content-Encoding"
-        return InvalidResponseError(text, body="", **context)
+        reason = "the response does not match its Content-Encoding"
+        return InvalidResponseError.for_request(method, path, reason, body="")
     innermost = _innermost(error)
     if isinstance(innermost, ssl.SSLError):
-        tls_error = _tls_error(innermost, request, context)
+        tls_error = _tls_error(innermost, method, path)
         if tls_error is not None:
             return tls_error
     unsent |= isinstance(error, requests.ConnectTimeout)
     unsent |= isinstance(innermost, (ConnectionRefusedError, socket.gaierror))
     if isinstance(error, requests.ConnectTimeout):
-        text = f"{server} did not accept the connection in time"
-        return DeadlineExceeded(f"{request}: {text}", delivered=False, **context)
+        reason = f"{server} did not accept the connection in time"
+        return DeadlineExceeded.for_request(method, path, reason, delivered=False)
     if isinstance(error, requests.Timeout):
-        text = f"{server} did not respond in time"
-        return DeadlineExceeded(f"{request}: {text}", delivered=not unsent, **context)
+        reason = f"{server} did not respond in time"
+        return DeadlineExceeded.for_request(method, path, reason, delivered=not unsent)
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        text = f"the connection to {server} broke before the response was complete"
-        return ConnectionFailed(f"{request}: {text}", **context)
-    text = f"could not reach {server} ({_root_cause(error)})"
-    return ConnectionFailed(f"{request}: {text}", delivered=not unsent, **context)
+        reason = f"the connection to {server} broke before the response was complete"
+        return ConnectionFailed.for_request(method, path, reason)
+    reason = f"could not reach {server} ({_root_cause(error)})"
+    return ConnectionFailed.for_request(method, path, reason, delivered=not unsent)
 
 
-def _tls_error(error: ssl.SSLError, request: str, context: dict[str, Any]) -> BeRayException | None:
+def _tls_error(error: ssl.SSLError, method: str, path: str) -> BeRayException | None:
     """Return the exception for a TLS failure that retries cannot fix; ``None`` for others.
 
     The server has not received the request.
     """
-    reason = error.reason or ""
+    alert = error.reason or ""
     if isinstance(error, ssl.SSLCertVerificationError):
-        text = f"the server's certificate is not trusted ({error.verify_message})"
-        return InvalidResponseError(f"{request}: {text}", body="", **context)
-    if "ALERT_CERTIFICATE_REQUIRED" in reason:
-        return ConfigurationError(f"{request}: the server requires a client certificate", **context)
-    if any(alert in reason for alert in _CERTIFICATE_ALERTS):
-        text = f"the server rejected the client certificate ({tls_reason(reason)})"
-        return ConfigurationError(f"{request}: {text}", **context)
-    if "ALERT_HANDSHAKE_FAILURE" in reason:
-        text = "the server rejected the TLS connection; it may require a client certificate"
-        return ConfigurationError(f"{request}: {text}", **context)
-    if any(name in reason for name in _NOT_TLS):
-        text = "the server does not use TLS on this port; try a URL that begins with http://"
-        return InvalidResponseError(f"{request}: {text}", body="", **context)
+        reason = f"the server's certificate is not trusted ({error.verify_message})"
+        return InvalidResponseError.for_request(method, path, reason, body="")
+    if "ALERT_CERTIFICATE_REQUIRED" in alert:
+        reason = "the server requires a client certificate"
+        return ConfigurationError.for_request(method, path, reason)
+    if any(name in alert for name in _CERTIFICATE_ALERTS):
+        reason = f"the server rejected the client certificate ({tls_reason(alert)})"
+        return ConfigurationError.for_request(method, path, reason)
+    if "ALERT_HANDSHAKE_FAILURE" in alert:
+        reason = "the server rejected the TLS connection; it may require a client certificate"
+        return ConfigurationError.for_request(method, path, reason)
+    if any(name in alert for name in _NOT_TLS):
+        reason = "the server does not use TLS on this port; try a URL that begins with http://"
+        return InvalidResponseError.for_request(method, path, reason, body="")
     return None
 
 

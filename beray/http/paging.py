@@ -41,12 +41,8 @@ def iter_pages(
         if query is not None:
             key = frozenset(query.items())
             if key in seen:
-                raise InvalidResponseError(
-                    f"GET {path}: the Link to the next page leads back to {dict(query)}",
-                    body="",
-                    method="GET",
-                    path=path,
-                )
+                reason = f"the Link to the next page leads back to {dict(query)}"
+                raise InvalidResponseError.for_request("GET", path, reason, body="")
             seen.add(key)
         yield page
         if query is None:
@@ -76,12 +72,12 @@ def next_query(response: requests.Response, path: str) -> dict[str, str] | None:
         following.path and current.path.endswith(following.path)
     )
     if (following.scheme, following.netloc) != (current.scheme, current.netloc) or not same_path:
-        raise InvalidResponseError(
-            f"GET {path}: the Link to the next page leads to {target[:200]!r}, which is not "
+        raise InvalidResponseError.for_request(
+            "GET",
+            path,
+            f"the Link to the next page leads to {target[:200]!r}, which is not "
             f"{current.path} on the same server",
             body="",
-            method="GET",
-            path=path,
             status_code=response.status_code,
         )
     return dict(parse_qsl(following.query))

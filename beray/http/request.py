@@ -83,9 +83,10 @@ class ApiRequest:
 
 def outcome_unknown_error(request: ApiRequest, error: BeRayException) -> OutcomeUnknown:
     """Return the exception for a request that may have been processed and must not be repeated."""
+    advice = f"it is unknown whether the server processed {request}: check before you repeat it"
     return OutcomeUnknown(
-        f"{error}; it is unknown whether the server processed {request}: "
-        "check before you repeat it",
+        f"{error}; {advice}",
+        reason=f"{error.reason}; {advice}",
         method=request.method,
         path=request.path,
     )
@@ -120,10 +121,10 @@ def redirect_target(
         if same_origin
         else "another server, which must not receive the credentials"
     )
-    raise InvalidResponseError(
-        f"{request}: the server redirects to {where}; check the server's URL",
+    raise InvalidResponseError.for_request(
+        request.method,
+        request.path,
+        f"the server redirects to {where}; check the server's URL",
         body="",
-        method=request.method,
-        path=request.path,
         status_code=response.status_code,
     )

@@ -12,8 +12,6 @@ Source: RFC 9110, 8.4.1 (gzip, deflate); RFC 1952, 2.2 (a gzip file has one or m
 
 from __future__ import annotations
 
-import http.client
-import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,6 +30,8 @@ from beray.exceptions import (
     InvalidResponseError,
     ResponseTooLarge,
 )
+from beray.http._requests_compat import has_content, set_content
+from beray.http._urllib3_compat import BufferedBody, buffered_body
 from beray.schema import BODY_EXCERPT
 
 T = TypeVar("T")
@@ -77,12 +77,12 @@ class BodyLimit:
     def error(self, method: str, path: str) -> ResponseTooLarge:
         """Return the exception for a body that exceeds the limit."""
         solutions = [f"create the client with a larger {self.option}", self.alternative]
-        return ResponseTooLarge(
-            f"{method} {path}: the response is larger than {self.option}={self.max_bytes:,} "
+        return ResponseTooLarge.for_request(
+            method,
+            path,
+            f"the response is larger than {self.option}={self.max_bytes:,} "
             "bytes; " + ", or ".join(filter(None, solutions)),
             max_bytes=self.max_bytes,
-            method=method,
-            path=path,
         )
 
 
@@ -154,9 +154,9 @@ class ResponseBody:
             while block := self.read():
                 yield block
             return
-        connection = _unencoded_response(self._response)
-        if connection is not None and connection.length is not None:
-            length = min(length, connection.length)  # a server may send less than was requested
+        body = _unencoded_body(self._response)
+        if body is not None and body.remaining is not None:
+            length = min(length, body.remaining)  # a server may send less than was requested
         buffer = memoryview(bytearray(size))
         while length > 0:
             count = self._receive(partial(receive, buffer[: min(size, length)]))
@@ -202,10 +202,11 @@ class ResponseBody:
         content_type = self.content_type
         if content_type.endswith(("/html", "/json", "/xml", "+xml", "+json")):
             excerpt = self.read()[:BODY_EXCERPT]
-            raise InvalidResponseError(
-                f"{path}: expected an event stream, got {content_type}; check the server's URL",
+            raise InvalidResponseError.for_request(
+                "",
+                path,
+                f"expected an event stream, got {content_type}; check the server's URL",
                 body=excerpt.decode("utf-8", "replace"),
-                path=path,
             )
 
     def shut_down(self) -> None:
@@ -245,7 +246,7 @@ def read_content(response: requests.Response, max_bytes: int | None) -> bool:
     if not is_error and _content_length(response) > limit:
         response.close()
         return False
-    if getattr(response, "_content", False) is not False:
+    if has_content(response):
         return is_error or len(response.content) <= limit  # made by a mock, without a connection
     if response.status_code == requests.codes.no_content and hasattr(
         response.raw, "enforce_content_length"
@@ -272,9 +273,7 @@ def read_content(response: requests.Response, max_bytes: int | None) -> bool:
         if isinstance(error, requests.RequestException):
             raise
         raise requests.exceptions.ChunkedEncodingError(error) from None
-    # The attributes that requests sets when ``content`` is read.
-    response._content = b"".join(pieces)
-    response._content_consumed = True  # type: ignore[attr-defined]
+    set_content(response, b"".join(pieces))
     return True
 
 
@@ -373,25 +372,22 @@ class Decompressor:
 
 
 def _block_reader(response: requests.Response) -> Callable[[], bytes]:
-    connection = _unencoded_response(response)
-    if connection is not None and connection.chunked:
-        return _ChunkedReader(connection.fp.read1).read
+    body = _unencoded_body(response)
+    if body is not None and body.is_chunked:
+        return _ChunkedReader(body.buffer.read1).read
     return content_reader(response)
 
 
 def _buffer_reader(response: requests.Response) -> Callable[[memoryview], int] | None:
     """Return a function that receives into a buffer; ``None`` if the body is encoded."""
-    connection = _unencoded_response(response)
-    return None if connection is None or connection.chunked else connection.fp.readinto1
+    body = _unencoded_body(response)
+    return None if body is None or body.is_chunked else body.buffer.readinto1
 
 
-def _unencoded_response(response: requests.Response) -> http.client.HTTPResponse | None:
-    """Return the ``http.client`` response, if it is buffered and has no content encoding."""
-    inner = getattr(response.raw, "_fp", None)
-    plain = response.headers.get("Content-Encoding", "identity").strip().lower() == "identity"
-    if not plain or not isinstance(inner, http.client.HTTPResponse):
-        return None
-    return inner if isinstance(inner.fp, io.BufferedReader) else None
+def _unencoded_body(response: requests.Response) -> BufferedBody | None:
+    """Return the body, if it can be read from its buffer and has no content encoding."""
+    is_plain = response.headers.get("Content-Encoding", "identity").strip().lower() == "identity"
+    return buffered_body(response) if is_plain else None
 
 
 class _ChunkedReader:

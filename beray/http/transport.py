@@ -12,7 +12,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar
 from urllib.parse import quote
 
@@ -44,7 +43,7 @@ from beray.http.errors import (
     connection_error,
     decode_json,
     decode_optional_json,
-    error_context,
+    response_context,
 )
 from beray.http.request import (
     ApiRequest,
@@ -275,10 +274,12 @@ class Transport:
             data = decode_json(response, method, path)
         problem = schema.problem(data)
         if problem is not None:
-            raise InvalidResponseError(
-                f"{method} {path}: the response does not have the documented form: {problem}",
+            raise InvalidResponseError.for_request(
+                method,
+                path,
+                f"the response does not have the documented form: {problem}",
                 body=body_excerpt(response, path),
-                **error_context(response, method, path),
+                **response_context(response),
             )
         result: T = data
         return result
@@ -478,10 +479,8 @@ class Transport:
             url = redirect_target(request, response, url, location)
             options.pop("params", None)
         else:
-            raise InvalidResponseError(
-                f"{request}: more than {MAX_REDIRECTS} redirects",
-                body="", method=request.method, path=request.path,
-            )  # fmt: skip
+            reason = f"more than {MAX_REDIRECTS} redirects"
+            raise InvalidResponseError.for_request(request.method, request.path, reason, body="")
         if response.status_code >= 300 and response.status_code != 304:
             advice = self._advice(request, response)
             raise api_error(response, request.method, request.path, advice=advice)
@@ -507,39 +506,37 @@ class Transport:
         attempt = RequestAttempt()
         remaining = ends_at - time.monotonic()
         connect, read = request.timeout
-        context: dict[str, Any] = {"method": request.method, "path": request.path}
+        method, path = request.method, request.path
         try:
             with attempt.active(ends_at, cancel):
                 response = self.session.request(
-                    request.method, url, stream=True, allow_redirects=False,
+                    method, url, stream=True, allow_redirects=False,
                     timeout=(max(min(connect, remaining), 0.001), max(min(read, remaining), 0.001)),
                     **options,
                 )  # fmt: skip
                 if not request.stream or response.status_code >= 300:
                     limit = request.body_limit
                     if not read_content(response, limit.max_bytes if limit else None) and limit:
-                        return limit.error(request.method, request.path)
+                        return limit.error(method, path)
                 return response
         except requests.RequestException as error:
             if attempt.expired:
-                return DeadlineExceeded(
-                    f"{request}: no complete response from {self.base_url} within "
-                    f"{request.deadline:g} s",
-                    delivered=attempt.connected,
-                    **context,
+                seconds = f"{request.deadline:g} s"
+                reason = f"no complete response from {self.base_url} within {seconds}"
+                return DeadlineExceeded.for_request(
+                    method, path, reason, delivered=attempt.connected
                 )
             unsent = tracks_attempts(self.session, url) and not attempt.connected
-            return connection_error(
-                error, request.method, request.path, server=self.base_url, unsent=unsent
-            )
+            return connection_error(error, method, path, server=self.base_url, unsent=unsent)
         except OSError as error:
             # A certificate file of the session or the environment is missing.
-            return ConfigurationError(f"{request}: {error}", **context)
+            return ConfigurationError.for_request(method, path, str(error))
         except UnicodeError:
-            return InvalidArgument(f"{request}: an argument is not valid Unicode", **context)
+            return InvalidArgument.for_request(method, path, "an argument is not valid Unicode")
         except ValueError:
             # requests parses the target of a redirect even if it does not follow it.
-            return InvalidResponseError(f"{request}: the response is malformed", body="", **context)
+            reason = "the response is malformed"
+            return InvalidResponseError.for_request(method, path, reason, body="")
 
 
 class BaseClient:
@@ -564,12 +561,7 @@ class BaseClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

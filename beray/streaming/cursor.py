@@ -75,11 +75,12 @@ class Cursor:
             return self.last_event_id.encode()
         if self._first_seq is not None and self.next_seq is not None:
             return str(self.next_seq - 1).encode()
-        raise StreamInterrupted(
-            f"{self._path}: the stream broke and cannot be resumed, because the id of the last "
-            "event contains characters that a header cannot carry",
+        raise StreamInterrupted.for_request(
+            "",
+            self._path,
+            "the stream broke and cannot be resumed, because the id of the last event contains "
+            "characters that a header cannot carry",
             last_event_id=self.last_event_id,
-            path=self._path,
         )
 
     def resume_after(self, seq: int) -> None:
@@ -156,14 +157,15 @@ class Cursor:
 
     def _report_gap(self, expected: int, received: int) -> None:
         if self._gap_at == expected:
-            raise StreamGapError(
-                f"{self._path}: event {expected} is missing: the server continued with {received}",
+            raise StreamGapError.for_request(
+                "",
+                self._path,
+                f"event {expected} is missing: the server continued with {received}",
                 expected=expected,
                 received=received,
-                path=self._path,
             )
         self._gap_at = expected
-        raise ConnectionFailed(f"{self._path}: event {expected} did not arrive", path=self._path)
+        raise ConnectionFailed.for_request("", self._path, f"event {expected} did not arrive")
 
 
 class UpdateCursor(Cursor):

@@ -155,8 +155,8 @@ class ReconnectingStream:
             try:
                 yield from self._new_events(body, from_json)
             except sse.BlockTooLarge as error:
-                raise InvalidResponseError(
-                    f"{self._path}: {error}", body="", path=self._path
+                raise InvalidResponseError.for_request(
+                    "", self._path, str(error), body=""
                 ) from None
 
     def _new_events(
@@ -222,10 +222,11 @@ class ReconnectingStream:
             APIError: The same, and the last failure was an error response.
         """
         if self._yielded and not self.cursor.can_resume:
-            raise StreamInterrupted(
-                f"{self._path}: the stream broke after {self._yielded} events, before the task "
-                "ended; the server sends no ids to resume by",
-                path=self._path,
+            raise StreamInterrupted.for_request(
+                "",
+                self._path,
+                f"the stream broke after {self._yielded} events, before the task ended; the "
+                "server sends no ids to resume by",
             ) from failure
         now = time.monotonic()
         remaining = self._remaining_seconds(now)
@@ -270,8 +271,8 @@ class ReconnectingStream:
         )
 
     def _connection_error(self, problem: str) -> ConnectionFailed:
-        text = f"{self._path}: the stream from {self._transport.base_url} {problem}"
-        return ConnectionFailed(text, path=self._path)
+        reason = f"the stream from {self._transport.base_url} {problem}"
+        return ConnectionFailed.for_request("", self._path, reason)
 
     def _set_state(self, state: StreamState) -> None:
         if state is not self.state:

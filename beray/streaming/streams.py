@@ -10,8 +10,8 @@ Source: the BeRay API v1 wire page, "The stream".
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, Self, TypeVar
 
 from beray.http.transport import Transport, quote_path_segment
 from beray.schema import Task, TaskEvent, TaskUpdate
@@ -38,7 +38,7 @@ StateCallback = Callable[[StreamState], None]
 T = TypeVar("T")
 
 
-class EventStream(ClosableIterator[T]):
+class EventStream(Iterator[T], Generic[T]):
     """Iterator over the events of a stream; also a context manager.
 
     ``close()`` may be called from any thread and returns immediately; the iteration then stops.
@@ -54,8 +54,22 @@ class EventStream(ClosableIterator[T]):
     """
 
     def __init__(self, stream: ReconnectingStream) -> None:
-        super().__init__(stream)
         self._stream = stream
+        # Closes the stream when it is dropped, together with this object.
+        self._events: ClosableIterator[T] = ClosableIterator(stream)
+
+    def __next__(self) -> T:
+        return next(self._events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the iteration, even if the iterating thread is blocked. Idempotent."""
+        self._events.close()
 
     @property
     def last_event_id(self) -> str | None:

@@ -171,7 +171,8 @@ class PartialDownload:
         try:
             descriptor = self._open_own_file(self._path, os.O_RDWR)
         except OSError as error:
-            raise TransferError(f"{self._path}: {error.strerror}") from error
+            reason = error.strerror
+            raise TransferError(f"{self._path}: {reason}", reason=reason) from error
         file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
         return file
 
@@ -382,7 +383,8 @@ def _write_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TransferError(f"{target}: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        raise TransferError(f"{target}: {reason}", reason=reason) from error
 
 
 def body_extent(response: requests.Response) -> tuple[int, int | None]:

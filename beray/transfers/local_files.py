@@ -17,12 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from beray.exceptions import TargetsExist
 from beray.transfers import file_modes
 
 _MAX_STEM_BYTES: Final = 40
-_MAX_LISTED_NAMES: Final = 10
-OVERWRITE_HINT: Final = "; pass overwrite=True to replace"
-"""End of the message of a FileExistsError; the command replaces it with its own option."""
 # Windows has no links or pipes here, but would convert line endings without O_BINARY.
 SAFE_OPEN_FLAGS: Final = (
     getattr(os, "O_NOFOLLOW", 0)
@@ -46,15 +44,11 @@ def require_absent(*targets: str | os.PathLike[str], overwrite: bool) -> None:
     """Check that a download does not replace files, unless ``overwrite`` is set.
 
     Raises:
-        FileExistsError: ``overwrite`` is False and targets exist. The message lists up to ten.
+        TargetsExist: ``overwrite`` is False and targets exist. The message lists up to ten.
     """
     existing = [] if overwrite else [os.fspath(path) for path in targets if os.path.lexists(path)]
-    if len(existing) == 1:
-        raise FileExistsError(f"{existing[0]} already exists{OVERWRITE_HINT}")
     if existing:
-        more = len(existing) - _MAX_LISTED_NAMES
-        names = ", ".join(existing[:_MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
-        raise FileExistsError(f"{names} already exist{OVERWRITE_HINT}")
+        raise TargetsExist(existing)
 
 
 def rename_without_replacing(source: Path, target: Path) -> None:

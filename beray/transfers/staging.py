@@ -42,7 +42,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TransferError(f"{path}: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        raise TransferError(f"{path}: {reason}", reason=reason) from error
 
 
 @contextmanager
@@ -125,7 +126,8 @@ def move_into_place(
             return
         except OSError as error:
             if not _is_directory(target):
-                raise TransferError(f"{target}: {error.strerror or error}") from error
+                reason = error.strerror or str(error)
+                raise TransferError(f"{target}: {reason}", reason=reason) from error
     originals = staging.with_name("old")
     undo: UndoSteps = []
     usable = {target}
@@ -150,7 +152,8 @@ def move_into_place(
             raise
         if isinstance(error, OSError):
             where = path if error.filename2 else error.filename or path
-            raise TransferError(f"{where}: {error.strerror or error}; {result}") from error
+            reason = f"{error.strerror or error}; {result}"
+            raise TransferError(f"{where}: {reason}", reason=reason) from error
         if failed:
             error.add_note(result)
         raise

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Protocol
 from beray.exceptions import APIError, InvalidArgument, NotFoundError
 from beray.schema import FileItem, UploadedFile, size_of
 from beray.transfers import digest, file_modes
-from beray.transfers.local_names import on_wire
+from beray.transfers.local_tree import LocalEntryKind, walk_local_tree
 from beray.transfers.transfer import Transfer
 from beray.transfers.wire_names import to_wire_name
 
@@ -232,24 +232,16 @@ def _remote_prefix(path: str) -> str:
 def _matching_entries(
     root: Path, prefix: str, include: list[str], exclude: list[str]
 ) -> Iterator[_LocalFile | UploadDirectory]:
-    for folder, names, files in os.walk(root, onerror=_raise):
-        # Excluded directories are not entered, so they need not be readable.
-        names[:] = sorted(name for name in names if not _matches(name, exclude))
-        below = Path(folder).relative_to(root).as_posix()
-        remote = prefix.rstrip("/") if below == "." else prefix + on_wire(below)
-        if remote and _matches(below, include) and not _matches(below, exclude):
-            yield UploadDirectory(remote, file_modes.of_local_path(folder))
-        for name in sorted(files):
-            local = Path(folder, name)
-            relative = local.relative_to(root).as_posix()
-            is_wanted = _matches(relative, include) and not _matches(relative, exclude)
-            if is_wanted and local.is_file():
-                size, mode = local.stat().st_size, file_modes.of_local_path(local)
-                yield _LocalFile(local, prefix + on_wire(relative), size, mode)
-
-
-def _raise(error: OSError) -> None:
-    raise error
+    for entry in walk_local_tree(root, is_excluded=lambda name: _matches(name, exclude)):
+        relative = entry.relative.as_posix()
+        if not _matches(relative, include) or _matches(relative, exclude):
+            continue
+        remote = prefix + entry.remote
+        if entry.kind is LocalEntryKind.DIRECTORY and remote:
+            yield UploadDirectory(remote.rstrip("/"), file_modes.of_local_path(entry.path))
+        elif entry.kind is LocalEntryKind.FILE:
+            size, mode = entry.path.stat().st_size, file_modes.of_local_path(entry.path)
+            yield _LocalFile(entry.path, remote, size, mode)
 
 
 def _matches(relative: str, patterns: list[str]) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beray.sanitize import one_line, overwritten, printable, printable_output
+from beray.sanitize import one_line, overwritten, printable, printable_output, split_unfinished
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,34 @@ def test_printable_output_keeps_no_other_control_character(text: str) -> None:
     shown = printable_output(text)
     assert printable(shown.replace("\r", "")) == shown.replace("\r", "")
     assert "\r\n" not in shown and "\r\r" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("plain", ""),
+        ("red\x1b[31m", ""),
+        ("line\r", "\r"),
+        ("line\r\r", "\r\r"),
+        ("line\r\n", ""),
+        ("x\x1b", "\x1b"),
+        ("x\x1b[3", "\x1b[3"),
+        ("x\x9b1;2", "\x9b1;2"),
+        ("x\x1b]0;title", ""),
+        ("x\x1b[" + "1" * 41, ""),
+    ],
+)
+def test_the_unfinished_end_of_a_chunk_is_kept(text: str, held: str) -> None:
+    assert split_unfinished(text) == (text.removesuffix(held), held)
+
+
+@given(st.lists(st.text("ab\r\n\x1b\x9b[0;m", max_size=10), max_size=8))
+def test_the_division_into_chunks_does_not_change_what_is_shown(chunks: list[str]) -> None:
+    held, shown = "", ""
+    for chunk in chunks:
+        complete, held = split_unfinished(held + chunk)
+        shown += printable_output(complete)
+    shown += printable_output(held)
+    whole = printable_output("".join(chunks))
+    # Without a colour sequence in between, a CR and the next one are shown as two.
+    assert re.sub("\r+", "\r", shown) == whole

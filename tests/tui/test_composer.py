@@ -18,6 +18,7 @@ from textual.widgets import Input, OptionList
 from beray.client import BeRayClient
 from beray.config import Profiles, Target
 from beray.exceptions import ConnectionFailed
+from beray.schema import MAX_GOAL_CHARS
 from beray.testing import RunningServer
 from tests.tui import dashboard_stub as stub
 from tests.tui.composer_host import ACCOUNT, Host, area, composer, opened
@@ -25,7 +26,7 @@ from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
 from tui.app import BeRayApp
 from tui.composer.attachment_list import AttachmentList
-from tui.state.task_draft import MAX_GOAL_CHARS, TaskDraft
+from tui.state.task_draft import TaskDraft
 from tui.state.user_state import STATE_DIRECTORY, UserState
 
 if os.name == "posix":

@@ -22,6 +22,7 @@ from beray.exceptions import (
     TransferCancelled,
     UnprocessableEntityError,
 )
+from beray.schema import MAX_GOAL_CHARS
 from beray.transfers.sync_folder import UploadedFolder
 from beray.transfers.transfer import Transfer
 from beray.transfers.wire_names import ANY_BYTES
@@ -31,7 +32,7 @@ from tui.composer.goal import ANSI_SEQUENCES_KEYS
 from tui.composer.history_navigation import HistoryNavigator, find_in_history
 from tui.composer.listing import MAX_ENTRIES, list_directory, split_path
 from tui.composer.sending import IncompleteTaskRemains, submit_draft
-from tui.state.task_draft import MAX_GOAL_CHARS, TaskDraft, goal_problem, is_shell_command
+from tui.state.task_draft import TaskDraft, goal_problem, is_shell_command
 
 URL = "https://example.org/mcp"
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from beray.exceptions import ConfigurationError
-from beray.schema import MAX_ATTACHMENTS, Task
+from beray.schema import MAX_ATTACHMENTS, MAX_CHAT_NAME_CHARS, Task
 from beray.transfers.transfer import Transfer
 from tui.composer.attachments import inspect_attachments, work_dir_paths
 from tui.composer.sending import SubmitResult, upload_attachments, upload_note
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
-
-MAX_CHAT_NAME_CHARS: Final = 100
 
 
 def send_message(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from beray.exceptions import ConfigurationError
 from beray.transfers.local_names import on_wire
+from beray.transfers.local_tree import LocalEntry, LocalEntryKind, walk_local_tree
 
 
 @dataclass(frozen=True)
@@ -121,27 +122,19 @@ def work_dir_paths(attachment: Attachment) -> Iterator[str]:
         return
     for file, size in _walk_files(attachment.path, lambda: None):
         if size is not None:
-            yield f"{attachment.name}/{on_wire(file.relative_to(attachment.path))}".lstrip("/")
+            yield f"{attachment.name}/{file.remote}".lstrip("/")
 
 
 def _walk_files(
     directory: Path, check_cancelled: Callable[[], object]
-) -> Iterator[tuple[Path, int | None]]:
+) -> Iterator[tuple[LocalEntry, int | None]]:
     """Yield the files below ``directory`` with their sizes; ``None`` for skipped entries."""
-    for current, directories, names in os.walk(directory, onerror=_raise):
-        check_cancelled()
-        for name in names:
-            file = Path(current, name)
-            if not file.is_file():
-                yield file, None
-            elif os.access(file, os.R_OK):
-                yield file, file.stat().st_size
-            else:
-                raise PermissionError(errno.EACCES, "not readable", str(file))
-        for name in directories:
-            if Path(current, name).is_symlink():
-                yield Path(current, name), None
-
-
-def _raise(error: OSError) -> None:
-    raise error
+    for entry in walk_local_tree(directory):
+        if entry.kind is LocalEntryKind.DIRECTORY:
+            check_cancelled()
+        elif entry.kind is not LocalEntryKind.FILE:
+            yield entry, None
+        elif os.access(entry.path, os.R_OK):
+            yield entry, entry.path.stat().st_size
+        else:
+            raise PermissionError(errno.EACCES, "not readable", str(entry.path))

@@ -13,7 +13,7 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult, Selection
 
 from beray.sanitize import printable
-from tui.state.task_draft import MAX_GOAL_CHARS
+from beray.schema import MAX_GOAL_CHARS
 
 # Terminals without the Kitty protocol send this for alt+enter; Textual would treat it as enter.
 if isinstance(ANSI_SEQUENCES_KEYS, dict):

@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Footer, Static, TextArea
 
 from beray.sanitize import printable
+from beray.schema import MAX_GOAL_CHARS
 from tui import sanitize
 from tui.composer import editor
 from tui.composer.attachment_list import AttachmentList
@@ -25,7 +26,6 @@ from tui.composer.history_screen import HistoryScreen
 from tui.composer.mcp_servers_screen import McpServersScreen
 from tui.composer.path_screen import PathScreen
 from tui.state.task_draft import (
-    MAX_GOAL_CHARS,
     TaskDraft,
     Tool,
     goal_problem,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from beray.event_types import is_verbatim_source
 from beray.sanitize import one_line, printable
 from beray.streaming.retraction import retracted_range
 from tui.events import event_text
@@ -233,7 +234,7 @@ class BlockBuilder:
 
     def _add_text_chunk(self, event: Mapping[str, Any], number: int, remainder: int | None) -> None:
         source = event_text.to_text(event.get("source"))
-        plain = event_text.is_plain_source(source)
+        plain = is_verbatim_source(source)
         flow = (
             TextFlow(BlockKind.OUTPUT, source, _call_id(event))
             if plain

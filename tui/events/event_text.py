@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from beray.sanitize import one_line, printable
-from beray.schema import MAX_ATTACHMENTS, from_workspace
+from beray.schema import MAX_ATTACHMENTS, MAX_MESSAGE_CHARS, from_workspace
 from tui import status
 
 MAX_LINE_CHARS: Final = 600
 """Maximum length of a value that is shown on one line."""
 MAX_UNFOLDED_CHARS: Final = 32_000
 """Maximum length of the arguments or the result of an unfolded tool call."""
-MAX_MESSAGE_CHARS: Final = 200_000
-"""Maximum length of a user's message; the server accepts no longer ones."""
 
 
 class EventText(NamedTuple):
@@ -33,11 +31,6 @@ def to_text(value: object) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else to_json(value)
-
-
-def is_plain_source(source: str) -> bool:
-    """Return True if text of this source is shown verbatim, not as Markdown."""
-    return source.startswith("tools:") or source in ("thinking", "stderr")
 
 
 def to_json(value: object, indent: int | None = None) -> str:

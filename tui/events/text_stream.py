@@ -12,7 +12,7 @@ import re
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from beray.sanitize import UNFINISHED_OUTPUT, printable_output
+from beray.sanitize import printable_output, split_unfinished
 
 MAX_LINE_CHARS: Final = 2000
 """Length after which a line is broken, to limit the cost of laying it out."""
@@ -26,8 +26,6 @@ _BUCKET_EVENTS: Final = 64
 """Output is divided at the first line end after each multiple of this many events."""
 _REDRAW_BUCKET_EVENTS: Final = 1024
 """A line that is overwritten is divided at the first CR after each multiple of this many events."""
-_MAX_PENDING_CHARS: Final = 1024
-"""Length of the end of a chunk in which an incomplete sequence is searched."""
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")
 
 
@@ -105,10 +103,8 @@ class TextStream:
 
     def feed(self, text: str) -> str:
         """Return the sanitized text of a chunk, without the part that is retained."""
-        text = self.pending + text
-        pending = UNFINISHED_OUTPUT.search(text, max(0, len(text) - _MAX_PENDING_CHARS))
-        self.pending = pending[0] if pending else ""
-        return printable_output(text[: len(text) - len(self.pending)])
+        complete, self.pending = split_unfinished(self.pending + text)
+        return printable_output(complete)
 
     def flush(self) -> str:
         """Return the retained text, sanitized, at the end of the stream."""

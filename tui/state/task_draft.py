@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from beray.schema import Task, TaskOptions, goal_of
+from beray.schema import MAX_GOAL_CHARS, Task, TaskOptions, goal_of
 
-MAX_GOAL_CHARS: Final = 200_000
-"""Maximum length of a goal; the server has the same limit."""
 SHELL_PREFIX: Final = "!"
 """Prefix of a goal that is a shell command."""
 

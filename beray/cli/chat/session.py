@@ -12,7 +12,7 @@ from beray.cli import output, uploads
 from beray.cli.chat import answer
 from beray.cli.chat.prompt import ChatPrompt
 from beray.cli.context import ServerConnection
-from beray.cli.errors import DONE, INTERRUPTED, error_text
+from beray.cli.errors import DONE, INTERRUPTED, error_text, os_error_text
 from beray.cli.progress import progress_bars
 from beray.cli.render import TextView
 from beray.client import BeRayClient
@@ -23,7 +23,6 @@ from beray.exceptions import (
     ConnectionFailed,
 )
 from beray.schema import MAX_ATTACHMENTS, TaskEvent, from_workspace, size_text
-from beray.transfers.local_files import OVERWRITE_HINT
 from beray.transfers.local_names import local_path
 
 HELP: Final = """\
@@ -113,10 +112,10 @@ class ChatSession:
             except BeRayException as error:
                 output.error(error_text(error))
             except FileExistsError as error:
-                text = str(error).removesuffix(OVERWRITE_HINT)
+                text = os_error_text(error)
                 output.error(f"{text}; use /get PATH LOCAL to save it under another name")
             except OSError as error:
-                output.error(f"{error.filename or ''}: {error.strerror}".removeprefix(": "))
+                output.error(os_error_text(error))
 
     def _execute(self, line: str) -> None:
         if not line:

@@ -62,7 +62,10 @@ POLICY_VIOLATION: Final = 1008
 
 router = APIRouter(prefix="/chats", tags=["chats"], route_class=StrictRoute)
 
-ChatName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f/]+$")]
+ChatName = Annotated[
+    str,
+    Path(min_length=1, max_length=schema.MAX_CHAT_NAME_CHARS, pattern=schema.CHAT_NAME_PATTERN),
+]
 
 
 @router.put("/{chat_id}")

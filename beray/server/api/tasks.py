@@ -71,7 +71,7 @@ class TaskRequest(BaseModel):
 
     goal: str = Field(
         min_length=1,
-        max_length=200_000,
+        max_length=schema.MAX_GOAL_CHARS,
         description="Goal in natural language, or a shell command after `!`.",
     )
     tools: list[dict[str, dict[str, Any]]] | None = Field(

@@ -20,7 +20,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from beray.events import MsgEventCustomUpdate, MsgEventTextChunk
-from beray.server.runners.model._compat import ResponseHead
+from beray.server.runners.model._pydantic_ai_compat import ResponseHead
 from beray.server.runners.model.answer_end import (
     IncompleteAnswer,
     is_complete,

@@ -19,7 +19,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx2
-from mcp.client._transport import TransportStreams
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
@@ -27,6 +26,7 @@ from mcp.shared.exceptions import MCPError
 from beray.server.outbound import transport as outbound
 from beray.server.outbound.policy import ForbiddenDestination, OutboundPolicy
 from beray.server.runners.mcp.config import McpServer
+from beray.server.runners.model._mcp_compat import TransportStreams
 
 MESSAGE_BYTES: Final = 16 * 1024**2
 """Maximum size of one message, decompressed."""
