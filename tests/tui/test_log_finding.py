@@ -216,9 +216,9 @@ async def test_search_finds_matches_inside_and_outside_the_window() -> None:
         await until_shown(pilot, "the needle in text")
         await pilot.press("n")
         await until_shown(pilot, "a needle at the end")
-        assert len(pane.buffer.window.events) < 5000
+        assert len(pane.task_log.buffer.window.events) < 5000
         await pilot.press("escape")
-        assert not pane.is_searching and not pane.bar.display
+        assert not pane.task_log.search.is_active and not pane.bar.display
         assert not await pilot.app.run_action("next_match", pane)
         await pilot.press("slash", *"re:(", "enter")
         await until_shown(pilot, "Invalid regular expression")
@@ -238,7 +238,7 @@ async def test_long_search_shows_progress_and_stops_with_escape() -> None:
         await until_shown(pilot, "search stopped")
         going.set()
         await pilot.pause(0.1)
-        assert f"line {COUNT}" in screen(pilot) and pane.is_searching
+        assert f"line {COUNT}" in screen(pilot) and pane.task_log.search.is_active
         await pilot.press("n", "N")
         await until_shown(pilot, "no further match above")
         client.refusal = ConnectionFailed("gone")
@@ -284,9 +284,9 @@ async def test_filter_reads_the_whole_log_and_follows_live_events() -> None:
         await pilot.press("ampersand", "ctrl+a", *"kind:nonsense", "enter")
         await until_shown(pilot, "Unknown kind")
         await pilot.press("escape")
-        assert pane.is_filtering
+        assert not pane.task_log.shows_all
         await pilot.press("escape")
-        assert not pane.is_filtering
+        assert pane.task_log.shows_all
 
 
 async def test_removing_a_filter_keeps_the_reading_position() -> None:
@@ -297,13 +297,13 @@ async def test_removing_a_filter_keeps_the_reading_position() -> None:
         await until_shown(pilot, "BROKEN")
         for _ in range(15):
             await pilot.press("pageup")
-            await until(pilot, lambda: not pane._fetching)
-        anchor = pane.reading_position().anchor
+            await until(pilot, lambda: pane.task_log.is_idle)
+        anchor = pane.task_log.reading_position().anchor
         assert anchor is not None and 1 < anchor.number < COUNT - 2000
         await pilot.press("escape")
-        await until(pilot, lambda: not pane.is_filtering and not pane._fetching)
+        await until(pilot, lambda: pane.task_log.shows_all and pane.task_log.is_idle)
         assert f"line {anchor.number}" in screen(pilot) or "BROKEN" in screen(pilot)
-        after = pane.reading_position().anchor
+        after = pane.task_log.reading_position().anchor
         assert after is not None and abs(after.number - anchor.number) <= 2
 
 
@@ -325,11 +325,11 @@ async def test_replay_plays_steps_and_restores_the_reading_position() -> None:
         await until_shown(pilot, "line 3 ", "event 3 of 3,000")
         await pilot.press("plus", "plus", "minus", *["plus"] * 5, "space")
         await until_shown(pilot, "▶ 64x")
-        await until(pilot, lambda: pane._replay is not None and pane._replay.number > 40)
+        await until(pilot, lambda: pane.task_log.replay and pane.task_log.replay._replay.number > 40)
         assert max(limit for _, limit in client.asked) <= 1000
         await pilot.press("escape")
         await until(pilot, lambda: top_row(pilot) == position)
-        assert not pane.is_replaying and not pane.bar.display
+        assert pane.task_log.replay is None and not pane.bar.display
 
 
 async def test_keys_typed_directly_after_the_binding_reach_the_bar() -> None:
@@ -342,4 +342,4 @@ async def test_keys_typed_directly_after_the_binding_reach_the_bar() -> None:
                 pilot.app.post_message(events.Key(keys.get(letter, letter), letter))
             await until(pilot, lambda: pane.bar.input.value == letters)  # noqa: B023
             await pilot.press("escape")
-        assert not pane.is_replaying
+        assert pane.task_log.replay is None

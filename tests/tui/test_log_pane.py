@@ -22,7 +22,7 @@ async def test_scrolling_up_from_the_end_shows_every_line() -> None:
         lowest = 1447
         while not (lowest == 1 and view.scroll_offset.y == 0):
             await pilot.press("pageup")
-            await until(pilot, lambda: not app.pane._fetching)
+            await until(pilot, lambda: app.pane.task_log.is_idle)
             shown = [int(row.split()[1]) for row in screen(pilot).split("\n") if "line" in row]
             assert shown == list(range(shown[0], shown[0] + len(shown)))
             assert shown[-1] >= lowest - 1, "rows were skipped"
@@ -39,12 +39,12 @@ async def test_scrolling_down_reaches_the_live_end() -> None:
         app, view = log_app(pilot), log_app(pilot).pane.view
         await pilot.press("home")
         await until(pilot, lambda: top_row(pilot) == "line 1")
-        assert not app.pane.buffer.at_end
+        assert not app.pane.task_log.buffer.at_end
         while not view.following:
             view.scroll_to(y=view.max_scroll_y, animate=False)
-            await until(pilot, lambda: not app.pane._fetching)
+            await until(pilot, lambda: app.pane.task_log.is_idle)
             await pilot.pause()
-        assert app.pane.buffer.at_end and "line 6000" in screen(pilot)
+        assert app.pane.task_log.buffer.at_end and "line 6000" in screen(pilot)
         app.pane.append_events(more(6001, 1))
         await until_shown(pilot, "line 6001")
 
@@ -71,11 +71,11 @@ async def test_live_events_do_not_move_a_view_that_was_scrolled_up() -> None:
         before = rows_shown(pilot)[:20]
         for number in range(1001, 9001, 500):
             pane.append_events(more(number, 500))
-            await until(pilot, lambda: not pane._queue)
+            await until(pilot, lambda: pane.task_log.is_idle)
         await pilot.pause()
         assert rows_shown(pilot)[:20] == before
         assert "▼ 8,000 new" in screen(pilot)
-        assert len(pane.buffer.window.events) <= 4500
+        assert len(pane.task_log.buffer.window.events) <= 4500
         assert await pilot.click("#log-new")
         await until_shown(pilot, "line 9000")
         pane.append_events(more(9001, 1))
@@ -101,9 +101,9 @@ async def test_a_failed_page_is_reported_and_fetched_later(
         app = log_app(pilot)
         app.pane.view.scroll_to(y=0, animate=False)
         await until(pilot, lambda: app.failures == ["read more of the log"])
-        client.refusal, app.pane._retry_at = None, 0.0
+        client.refusal, app.pane.task_log._fetcher._retry_at = None, 0.0
         await pilot.press("down", "up")
-        await until(pilot, lambda: app.pane.buffer.window.first < 1500)
+        await until(pilot, lambda: app.pane.task_log.buffer.window.first < 1500)
 
 
 async def test_a_log_without_seq_is_read_from_its_start() -> None:
