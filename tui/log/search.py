@@ -57,7 +57,7 @@ class LogSearch:
         on_failure: Called with the action and the error if a scan fails.
 
     Attributes:
-        query: Query of the active search; ``None`` if there is none.
+        query: Query of the active search, or ``None``.
     """
 
     def __init__(

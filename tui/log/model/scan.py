@@ -55,7 +55,7 @@ class LogScan:
         self._stopped = True
 
     def find(self) -> int | None:
-        """Return the number of the matching event, or ``None`` if there is none.
+        """Return the number of the matching event, or ``None``.
 
         Raises:
             BeRayException: A page could not be read.

@@ -28,7 +28,7 @@ class LiveSource:
         is_chat: Whether the task is a chat.
 
     Attributes:
-        failure: Error that is shown after the last event; empty if there is none.
+        failure: Error that is shown after the last event; may be empty.
     """
 
     prompt = ""

@@ -28,7 +28,7 @@ class LogSource(Protocol):
 
     @property
     def prompt(self) -> str:
-        """Prompt of the bar while the source is active; empty if there is no bar."""
+        """Prompt of the bar while the source is active; empty to hide the bar."""
 
     @property
     def status_text(self) -> str:
