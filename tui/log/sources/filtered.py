@@ -130,4 +130,4 @@ class FilteredSource:
             self._filtered = FilteredLog(self._filtered.query, self._buffer.window)
 
     def stop(self) -> None:
-        """Do nothing: the pending request is the fetcher's."""
+        """Do nothing: a filter has no timers."""
