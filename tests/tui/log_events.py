@@ -39,3 +39,11 @@ def long_log(count: int) -> list[dict[str, Any]]:
 def page(log: Sequence[dict[str, Any]], after: int, limit: int) -> list[dict[str, Any]]:
     """Return a page of ``log`` like a server."""
     return list(log[after : after + limit])
+
+
+def with_events(log: list[dict[str, Any]], **others: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return ``log`` with some events replaced: ``e120=…`` replaces event 120."""
+    changed = list(log)
+    for name, one in others.items():
+        changed[int(name[1:]) - 1] = {**one, "seq": int(name[1:])}
+    return changed

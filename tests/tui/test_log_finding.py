@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import pytest
 from textual import events
 
 from beray.exceptions import ConnectionFailed
 from tests.tui.dashboard_pilot import screen, until, until_shown
-from tests.tui.log_app import log_app, log_of, more, rows_shown, top_row
-from tests.tui.log_events import call, event, long_log, output, result, text
+from tests.tui.log_app import log_app, log_of, more, top_row
+from tests.tui.log_events import call, event, long_log, output, result, text, with_events
 from tui.events.blocks import BlockBuilder
 from tui.events.window import EventWindow, number_events
 from tui.log.model import query as queries
@@ -19,15 +18,7 @@ from tui.log.model.filtered_log import FilteredLog, blocks_before
 from tui.log.model.query import QueryError
 from tui.log.model.replay import Replay
 
-COUNT = 20_000
-
-
-def with_events(log: list[dict[str, Any]], **others: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return ``log`` with some events replaced: ``e120=…`` replaces event 120."""
-    changed = list(log)
-    for name, one in others.items():
-        changed[int(name[1:]) - 1] = {**one, "seq": int(name[1:])}
-    return changed
+COUNT = 3000
 
 
 ERROR = event("ERROR", code="BROKEN", details="it broke")
@@ -193,33 +184,35 @@ def test_replay_keeps_the_pace_but_shortens_pauses_to_two_seconds() -> None:
 # On the screen
 
 
-async def test_search_finds_matches_inside_and_outside_the_window() -> None:
+async def test_keys_search_and_jump() -> None:
     log = with_events(
-        long_log(COUNT), e150=output("a Needle here\n"), e9000=text("the **nee"),
-        e9001=text("dle** in text"), e19990=output("a needle at the end\n"),
-    )  # fmt: skip
-    async with log_of(log) as (pilot, client):
+        long_log(300), e20=ERROR, e30=FILE, e150=output("a Needle here\n"), e290=output("needle\n")
+    )
+    async with log_of(log) as (pilot, _):
         pane, view = log_app(pilot).pane, log_app(pilot).pane.view
         await pilot.press("slash", *"needle", "enter")
-        await until_shown(pilot, "event 19,990", "a needle at the end")
-        assert client.asked == []
+        await until_shown(pilot, "event 290")
         await pilot.press("n")
         await until_shown(pilot, "no further match below")
         await pilot.press("N")
-        await until_shown(pilot, "the needle in text", "event 9,000")
+        await until_shown(pilot, "a Needle here", "event 150")
         assert view.highlights.current is not None and view.is_row_visible(view.highlights.current)
-        await pilot.press("N")
-        await until_shown(pilot, "a Needle here")
-        await pilot.press("N")
-        await until_shown(pilot, "no further match above")
         await pilot.press("n")
-        await until_shown(pilot, "the needle in text")
-        await pilot.press("n")
-        await until_shown(pilot, "a needle at the end")
-        assert len(pane.buffer.window.events) < 5000
+        await until_shown(pilot, "event 290")
         await pilot.press("escape")
-        assert not pane.is_searching and not pane.bar.display
+        assert not pane.task_log.search.is_active and not pane.bar.display
         assert not await pilot.app.run_action("next_match", pane)
+        await pilot.press("left_square_bracket")
+        await until_shown(pilot, "BROKEN: it broke")
+        await pilot.press("left_square_bracket")
+        await until_shown(pilot, "no further error above")
+        await pilot.press("right_curly_bracket")
+        await until_shown(pilot, "out.md")
+        assert view.cursor_block is not None and view.cursor_block.path == "out.md"
+        await pilot.press("end", "left_curly_bracket")
+        await until_shown(pilot, "out.md")
+        await pilot.press("home", "right_square_bracket")
+        await until_shown(pilot, "BROKEN: it broke")
         await pilot.press("slash", *"re:(", "enter")
         await until_shown(pilot, "Invalid regular expression")
         await pilot.press("escape")
@@ -238,81 +231,46 @@ async def test_long_search_shows_progress_and_stops_with_escape() -> None:
         await until_shown(pilot, "search stopped")
         going.set()
         await pilot.pause(0.1)
-        assert f"line {COUNT}" in screen(pilot) and pane.is_searching
-        await pilot.press("n", "N")
-        await until_shown(pilot, "no further match above")
+        assert f"line {COUNT}" in screen(pilot) and pane.task_log.search.is_active
         client.refusal = ConnectionFailed("gone")
         await pilot.press("N")
         await until(pilot, lambda: log_app(pilot).failures == ["search the log"])
 
 
-async def test_jumps_to_errors_and_files_in_the_whole_log() -> None:
-    log = with_events(long_log(COUNT), e400=ERROR, e401=FILE, e12000=ERROR, e19900=FILE)
-    async with log_of(log) as (pilot, _):
-        view = log_app(pilot).pane.view
-        await pilot.press("left_square_bracket")
-        await until_shown(pilot, "BROKEN: it broke", "line 12001")
-        await pilot.press("left_square_bracket")
-        await until_shown(pilot, "BROKEN: it broke", "line 402")
-        await pilot.press("left_square_bracket")
-        await until_shown(pilot, "no further error above")
-        await pilot.press("right_square_bracket")
-        await until_shown(pilot, "BROKEN: it broke", "line 12001")
-        await pilot.press("right_curly_bracket")
-        await until_shown(pilot, "out.md", "line 19901")
-        assert view.cursor_block is not None and view.cursor_block.path == "out.md"
-        await pilot.press("left_curly_bracket")
-        await until_shown(pilot, "out.md", "line 402")
-
-
-async def test_filter_reads_the_whole_log_and_follows_live_events() -> None:
-    log = with_events(long_log(COUNT), e7=ERROR, e9000=ERROR, e19990=ERROR)
-    async with log_of(log) as (pilot, client):
-        app, pane = log_app(pilot), log_app(pilot).pane
+async def test_keys_filter_and_escape_ends_search_before_filter() -> None:
+    async with log_of(with_events(long_log(300), e7=ERROR, e290=ERROR)) as (pilot, _):
+        pane = log_app(pilot).pane
         await pilot.press("ampersand", *"errors", "enter")
-        await until_shown(pilot, "… 10,987 events", "… 8,990 events", "… 5 events")
-        await until(pilot, lambda: rows_shown(pilot)[0] == "… 5 events")
-        assert screen(pilot).count("BROKEN") == 3
-        assert max(limit for _, limit in client.asked) <= 2000
-        app.pane.append_events([{**ERROR, "seq": COUNT + 1}])
-        await until(pilot, lambda: screen(pilot).count("BROKEN") == 4)
+        await until_shown(pilot, "… 5 events", "… 280 events", "esc removes the filter")
+        assert screen(pilot).count("BROKEN") == 2 and pane.view.has_focus
+        pane.append_events([{**ERROR, "seq": 301}])
+        await until(pilot, lambda: screen(pilot).count("BROKEN") == 3)
+        await pilot.press("slash", *"broke", "enter")
+        await until_shown(pilot, "event 7")
         await pilot.press("escape")
-        await until_shown(pilot, f"line {COUNT}")
-        assert pane.view.following
+        assert not pane.task_log.search.is_active and not pane.task_log.shows_all
+        await until_shown(pilot, "esc removes the filter")
+        await pilot.press("escape")
+        await until_shown(pilot, "line 10 ")  # around the match
+        assert pane.task_log.shows_all and not pane.bar.display
+        await pilot.press("end")
         pane.action_filter_errors()
-        await until(pilot, lambda: screen(pilot).count("BROKEN") == 4)
+        await until(pilot, lambda: screen(pilot).count("BROKEN") == 3)
         await pilot.press("ampersand", "ctrl+a", *"kind:nonsense", "enter")
         await until_shown(pilot, "Unknown kind")
         await pilot.press("escape")
-        assert pane.is_filtering
-        await pilot.press("escape")
-        assert not pane.is_filtering
+        assert not pane.task_log.shows_all
+        await pilot.press("ampersand", "backspace", "enter")
+        await until_shown(pilot, "line 300")
+        assert pane.task_log.shows_all and pane.view.has_focus and not pane.bar.display
 
 
-async def test_removing_a_filter_keeps_the_reading_position() -> None:
-    log = with_events(long_log(COUNT), **{f"e{n}": ERROR for n in range(100, COUNT, 100)})
-    async with log_of(log) as (pilot, _):
-        pane = log_app(pilot).pane
-        await pilot.press("ampersand", *"errors", "enter")
-        await until_shown(pilot, "BROKEN")
-        for _ in range(15):
-            await pilot.press("pageup")
-            await until(pilot, lambda: not pane._fetching)
-        anchor = pane.reading_position().anchor
-        assert anchor is not None and 1 < anchor.number < COUNT - 2000
-        await pilot.press("escape")
-        await until(pilot, lambda: not pane.is_filtering and not pane._fetching)
-        assert f"line {anchor.number}" in screen(pilot) or "BROKEN" in screen(pilot)
-        after = pane.reading_position().anchor
-        assert after is not None and abs(after.number - anchor.number) <= 2
-
-
-async def test_replay_plays_steps_and_restores_the_reading_position() -> None:
+async def test_keys_control_a_replay() -> None:
     log = [
         {**one, "created_at": f"2026-03-14T09:{one['seq'] // 60 % 60:02}:{one['seq'] % 60:02}Z"}
         for one in long_log(3000)
     ]
-    async with log_of(log) as (pilot, client):
+    async with log_of(log) as (pilot, _):
         pane = log_app(pilot).pane
         await pilot.press("pageup", "pageup")
         position = top_row(pilot)
@@ -325,11 +283,13 @@ async def test_replay_plays_steps_and_restores_the_reading_position() -> None:
         await until_shown(pilot, "line 3 ", "event 3 of 3,000")
         await pilot.press("plus", "plus", "minus", *["plus"] * 5, "space")
         await until_shown(pilot, "▶ 64x")
-        await until(pilot, lambda: pane._replay is not None and pane._replay.number > 40)
-        assert max(limit for _, limit in client.asked) <= 1000
-        await pilot.press("escape")
+        await until(pilot, lambda: "line 3 " not in screen(pilot))
+        await pilot.press("slash", "x")
+        await pilot.pause(0.2)
+        assert pane.bar.input.value == "x" and pane.is_typing, "the replay took the bar"
+        await pilot.press("escape", "escape")
         await until(pilot, lambda: top_row(pilot) == position)
-        assert not pane.is_replaying and not pane.bar.display
+        assert pane.task_log.replay is None and not pane.bar.display
 
 
 async def test_keys_typed_directly_after_the_binding_reach_the_bar() -> None:
@@ -342,4 +302,4 @@ async def test_keys_typed_directly_after_the_binding_reach_the_bar() -> None:
                 pilot.app.post_message(events.Key(keys.get(letter, letter), letter))
             await until(pilot, lambda: pane.bar.input.value == letters)  # noqa: B023
             await pilot.press("escape")
-        assert not pane.is_replaying
+        assert pane.task_log.replay is None

@@ -13,8 +13,9 @@ from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.log_app import log_app, log_of
 from tests.tui.log_events import call, event, output, result, text
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean, every_event
-from tui.log.render import renderer as renderer_module
+from tui.events.blocks import BlockBuilder
 from tui.log.render.markdown import MarkdownRenderer
+from tui.log.render.row_layout import RowLayout
 
 MARKDOWN = (
     f"# {HOSTILE}\n\n**{HOSTILE}** `{HOSTILE}`\n\n- {HOSTILE}\n\n> {HOSTILE}\n\n1. {HOSTILE}\n\n"
@@ -121,15 +122,15 @@ async def test_a_megabyte_without_a_line_break_is_laid_out() -> None:
             assert_shown_clean(pilot)
 
 
-async def test_text_is_shown_unrendered_if_the_renderer_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_text_is_shown_unrendered_if_the_renderer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise IndexError("a mistake of the renderer")
 
     renderer = MarkdownRenderer({})
     monkeypatch.setattr(renderer._parser, "parse", broken)
     assert renderer.rows("**x**", 40) is None
-    monkeypatch.setattr(renderer_module.Palette, "markdown", lambda self: renderer)
-    async with log_of(numbered(text("some **bold** words\n"))) as (pilot, _):
-        await until_shown(pilot, "some **bold** words")
+    builder = BlockBuilder()
+    builder.feed(text("some **bold** words\n"), 1)
+    layout = RowLayout(renderer.rows)
+    layout.lay_out(builder.blocks, 40)
+    assert [row.text for row in layout.all_rows()] == ["some **bold** words"]

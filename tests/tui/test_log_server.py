@@ -55,7 +55,7 @@ async def test_a_long_log_of_a_real_task(beray_client: BeRayClient) -> None:
         lowest = seen[0]
         for _ in range(20):
             await pilot.press("pageup")
-            await until(pilot, lambda: not pane._fetching)
+            await until(pilot, lambda: pane.task_log.is_idle)
             seen = numbers(rows_shown(pilot))
             assert seen == list(range(seen[0], seen[-1] + 1)) and seen[-1] >= lowest - 1
             lowest = seen[0]

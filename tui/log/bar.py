@@ -13,15 +13,12 @@ from textual.widgets import Static
 from beray.sanitize import printable
 from tui import sanitize
 from tui.log.messages import EdgeRequested
+from tui.log.model.query import FILTER_PROMPT, FIND_PROMPT
 from tui.widgets.field import FieldInput
 
-FIND: Final = "/"
-"""Prompt of the bar while a search is entered."""
-FILTER: Final = "&"
-"""Prompt of the bar while a filter is entered."""
 _HINTS: Final = {
-    FIND: "text, or re:… for a regular expression",
-    FILTER: "words  kind:error  source:main  re:…  errors",
+    FIND_PROMPT: "text, or re:… for a regular expression",
+    FILTER_PROMPT: "words  kind:error  source:main  re:…  errors",
 }
 
 

@@ -12,6 +12,7 @@ from textual.geometry import Size
 from textual.timer import Timer
 
 from tui.events.blocks import Block, BlockKind
+from tui.log.block_view import Viewport
 from tui.log.messages import BlockOpened, EdgeRequested, ViewChanged
 from tui.log.render.renderer import RowRenderer
 from tui.log.render.row_layout import RowLayout, RowPosition, nearest_block
@@ -36,6 +37,12 @@ class LogView(RowRenderer, can_focus=True):
         self._refine_timer: Timer | None = None
 
     # Display
+
+    @property
+    def viewport(self) -> Viewport:
+        """Part of the rows that is on the screen."""
+        height = max(1, self.size.height)
+        return Viewport(self.scroll_offset.y, height, self._row_layout.total, self.following)
 
     def show(self, blocks: Sequence[Block], anchor: RowAnchor | EventAnchor | None = None) -> None:
         """Show ``blocks``. The rows on the screen keep their positions.
@@ -109,6 +116,7 @@ class LogView(RowRenderer, can_focus=True):
     def clear(self) -> None:
         """Reset the view for another log."""
         self._row_layout = RowLayout(self._palette.markdown().rows)
+        self.highlights.search(None)
         self.highlights.lay_out(self._row_layout)
         self._cursor, self._first_row_number = None, 0
         self.following = self.at_newest = True

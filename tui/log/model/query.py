@@ -10,6 +10,10 @@ from tui.events import event_text
 from tui.events.blocks import Block
 from tui.events.text_stream import BlockKind
 
+FIND_PROMPT: Final = "/"
+"""Prompt for the text of a search."""
+FILTER_PROMPT: Final = "&"
+"""Prompt for the terms of a filter."""
 _KINDS: Final = ("text", "user", "output", "call", "result", "file", "error", "status", "note")
 _QUOTED = re.compile(r'(?:[^\s"]|"[^"]*")+')
 _DECORATION = re.compile(r"[*`]+|^ {0,3}(?:#{1,6}|>) ", re.MULTILINE)

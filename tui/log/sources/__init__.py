@@ -1,0 +1,1 @@
+"""Sources of the events that the log shows: live, filtered, and replayed."""
