@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -260,9 +261,8 @@ class BeRayApp(SessionApp):
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
+@dataclass(eq=False, repr=False)
 class Crashed(Message):
     """A background thread raised an unexpected exception."""
 
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
+    error: BaseException

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from textual.app import App, SystemCommand
@@ -300,37 +300,33 @@ def _set_current_profile(profiles: Profiles, name: str) -> ProfilesRead:
     return ProfilesRead(Profiles(profiles.path))
 
 
+@dataclass(eq=False, repr=False)
 class SessionChecked(Message):
     """Result of checking the session of ``client``; ``error`` is None if it is valid."""
 
-    def __init__(self, client: BeRayClient, reason: str, error: Exception | None) -> None:
-        super().__init__()
-        self.client = client
-        self.reason = reason
-        self.error = error
+    client: BeRayClient
+    reason: str
+    error: Exception | None
 
 
+@dataclass(eq=False, repr=False)
 class ProfilesRead(Message):
     """The profiles were read; ``text`` is a notice to show and ``wanted`` opens their screen."""
 
-    def __init__(self, profiles: Profiles, text: str = "", wanted: bool = False) -> None:
-        super().__init__()
-        self.profiles = profiles
-        self.text = text
-        self.wanted = wanted
+    profiles: Profiles
+    text: str = ""
+    wanted: bool = False
 
 
+@dataclass(eq=False, repr=False)
 class ProfilesFailed(Message):
     """The profiles could not be read or written."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class SignedOut(Message):
     """The token was removed here; ``text`` reports the result on the server."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
+    text: str

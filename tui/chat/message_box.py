@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -46,13 +47,12 @@ class MessageBox(Vertical):
         Binding("escape", "leave", "Log"),
     ]
 
+    @dataclass(eq=False, repr=False)
     class MessageSubmitted(Message):
         """Request to send ``draft`` as a message to the chat ``task_id``."""
 
-        def __init__(self, task_id: int, draft: TaskDraft) -> None:
-            super().__init__()
-            self.task_id = task_id
-            self.draft = draft
+        task_id: int
+        draft: TaskDraft
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from textual import events
@@ -38,23 +39,21 @@ class GoalArea(TextArea):
     class Submitted(Message):
         """Enter was pressed."""
 
+    @dataclass(eq=False, repr=False)
     class EditRejected(Message):
         """Text was changed or not inserted; ``text`` is the message for the user."""
 
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
+        text: str
 
+    @dataclass(eq=False, repr=False)
     class HistoryRequested(Message):
         """The cursor was moved beyond the first or the last line.
 
-        Args:
+        Attributes:
             older: Whether the next older entry of the history is requested, else a newer one.
         """
 
-        def __init__(self, older: bool) -> None:
-            super().__init__()
-            self.older = older
+        older: bool
 
     def __init__(
         self, text: str = "", *, placeholder: Content = PLACEHOLDER, id: str = "goal-text"
