@@ -44,14 +44,12 @@ class PathInput(SanitizedInput):
 
         paths: list[Path]
 
-    def _on_paste(self, event: events.Paste) -> None:
+    def on_paste(self, event: events.Paste) -> None:
         paths = dropped_paths(event.text)
-        if not paths:
-            super()._on_paste(event)
-            return
-        event.prevent_default()
-        event.stop()
-        self.post_message(self.Dropped(paths))
+        if paths:
+            event.prevent_default()  # the base class would insert the text
+            event.stop()
+            self.post_message(self.Dropped(paths))
 
 
 class PathScreen(ModalScreen[list[Path] | None]):
