@@ -53,11 +53,15 @@ class SessionEnded(Message):
 
 
 @dataclass(eq=False, repr=False)
-class ClientReplaced(Message):
-    """``client`` replaces the current one: another server took over, or the session is new."""
+class SuccessorFound(Message):
+    """Another server has taken over the tasks; ``client`` is a client for it."""
 
     target: Target
     client: BeRayClient
+
+
+class ClientReplaced(Message, bubble=False):
+    """The session has another client: another server took over, or the user signed in again."""
 
 
 class UpdatesWaiting(Message):

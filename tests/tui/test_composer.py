@@ -124,7 +124,7 @@ async def test_a_failed_upload_deletes_the_task_and_keeps_the_draft(
 ) -> None:  # fmt: skip
     (tmp_path / "notes.md").write_text("some notes")
     async with dashboard(beray_server, beray_client) as pilot:
-        client: BeRayClient = pilot.app.client  # type: ignore[attr-defined]
+        client: BeRayClient = pilot.app.session.server.client  # type: ignore[attr-defined]
 
         def broken(*values: Any, **options: Any) -> Any:
             assert client.list_tasks()[0]["held"]

@@ -232,7 +232,7 @@ async def test_somebody_else_begins_afresh_and_escape_signs_out(
         await until_shown(pilot, "No tasks yet")
         assert app.screen is not main and "the task of ada" not in screen(pilot)
         assert main not in app.screen_stack
-        beray_server.client(app.target.token).logout()
+        beray_server.client(app.session.server.target.token).logout()
         app.post_message(messages.SessionEnded("it has ended"))
         await until(pilot, lambda: isinstance(app.screen, SignInAgainScreen))
         await pilot.press("escape")

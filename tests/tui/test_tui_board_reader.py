@@ -123,10 +123,10 @@ def test_a_token_that_only_the_old_server_knew_is_not_the_end_of_the_session(
     new: Any = StubClient()
     old.tasks = AuthenticationError("no", status_code=401)
     inbox: Any = Inbox()
-    reader = TaskFeedReader(old, inbox, successor=lambda: messages.ClientReplaced(NEXT, new))
+    reader = TaskFeedReader(old, inbox, successor=lambda: messages.SuccessorFound(NEXT, new))
     readers.append(reader)
     got = inbox.wait_for(is_waiting)
-    assert isinstance(got[0], messages.ClientReplaced) and reader.client is new
+    assert isinstance(got[0], messages.SuccessorFound) and reader.client is new
     assert failures(got) == []
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_cannot_be_started_is_said_and_not_tried_every_second(
     client.tasks = ConnectionFailed("gone")
     tries: list[None] = []
 
-    def successor() -> messages.ClientReplaced:
+    def successor() -> messages.SuccessorFound:
         tries.append(None)
         raise BeRayException("it does not start")
 

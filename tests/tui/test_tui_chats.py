@@ -21,8 +21,9 @@ from tests.tui.dashboard_pilot import (
     until_shown,
 )
 from tests.tui.test_tui_keys import type_ahead
-from tui.chat.message_box import MessageBox
 from tui.composer.goal import GoalArea
+from tui.composer.message_box import MessageBox
+from tui.widgets.file_browser import FileBrowser
 from tui.widgets.task_list import TaskList
 
 GO_ON = "!echo begun; while [ ! -e go ]; do sleep 0.02; done; echo over"
@@ -110,7 +111,7 @@ async def test_drafts_of_messages_survive_a_restart(
     async with dashboard(beray_server, beray_client) as pilot:
         area = await new_chat(pilot)
         area.load_text("half a sen")
-        box(pilot)._paths = (tmp_path / "with.txt",)
+        box(pilot).editor.attachments = (tmp_path / "with.txt",)
         await until(pilot, lambda: area.text == "half a sen" and idle(pilot))
         await pilot.press("escape")
         await new_chat(pilot)
@@ -217,7 +218,7 @@ async def test_attachments_of_a_message_link_to_their_preview(
         rows = log_rows(pilot)
         at = rows.index("!cat notes.txt data/q1.csv")
         assert rows[at + 1 : at + 3] == ["notes.txt", "data/q1.csv"]
-        assert not box(pilot).draft.attachments
+        assert not box(pilot).editor.attachments
         (task,) = beray_client.list_tasks()
         said = [
             e for e in beray_client.get_task(task["id"])["events"] if e["type"] == "USER_MESSAGE"
@@ -235,7 +236,7 @@ async def test_a_missing_attachment_is_rejected_before_sending(
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
         area = await new_chat(pilot)
-        box(pilot)._paths = (tmp_path / "gone.md",)
+        box(pilot).editor.attachments = (tmp_path / "gone.md",)
         await say(pilot, "look at it")
         await until_shown(pilot, "no such file or folder")
         assert area.text == "look at it"
@@ -306,6 +307,5 @@ async def test_a_chat_hides_turn_statuses_and_shows_sent_files(
         await pilot.press("e", "k", "enter")
         await until_shown(pilot, "# Three quarters")
         await pilot.press("e", "k", "k", "enter")
-        files = main(pilot)._files
-        assert files is not None
+        files = main(pilot).query_one(FileBrowser)
         await until(pilot, lambda: files._sought == "timetable.csv")

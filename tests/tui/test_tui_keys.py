@@ -136,7 +136,7 @@ async def test_before_the_tasks_are_known_no_key_does_harm_and_a_goal_can_be_giv
         screen_of_tasks = pilot.app.screen
         assert isinstance(screen_of_tasks, MainScreen)
         screen_of_tasks.filter_tasks()
-        screen_of_tasks.use_client(client)  # type: ignore[arg-type]
+        screen_of_tasks.post_message(messages.ClientReplaced())
         await pilot.press("n")
         await until(pilot, lambda: pilot.app.screen is not screen_of_tasks)
         client.blocked.set()

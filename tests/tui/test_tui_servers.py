@@ -106,7 +106,7 @@ async def test_from_one_server_to_another_and_back_and_out(
             # The own server starts where it is free, and knows nothing of signing out.
             await choose(pilot, LOCAL)
             await until_shown(pilot, "local server", "No tasks yet", "● online")
-            assert app.target.embedded and app.renew is not None
+            assert app.session.server.target.embedded and app.session.renew is not None
             await open_servers(pilot, LOCAL)
             await pilot.press("o")
             await until_shown(pilot, "no account to sign out of")
@@ -114,7 +114,7 @@ async def test_from_one_server_to_another_and_back_and_out(
             # Out of the first one.
             await choose(pilot, "work")
             await until_shown(pilot, "the task of ada", "● online")
-            assert app.renew is None
+            assert app.session.renew is None
             await app.run_action("sign_out")
             await until_shown(pilot, "Signed out of work", "E-mail")
             assert len(app.screen_stack) == 2
@@ -225,9 +225,9 @@ async def test_hostile_names_and_addresses_are_shown_and_nothing_more(tmp_path: 
     app = stub.stub_app(stub.full_client(), tmp_path)
     for place in range(3):
         target = Target(f"https://h{place}.example", f"{place}{HOSTILE}")
-        app.profiles.sign_in(target, "token", HOSTILE)
-    app.profiles = Profiles(app.profiles.path)
-    app.profiles.sign_out(app.profiles.names()[1])
+        app.session.profiles.sign_in(target, "token", HOSTILE)
+    app.session.profiles = Profiles(app.session.profiles.path)
+    app.session.profiles.sign_out(app.session.profiles.names()[1])
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until_shown(pilot, "● online")
         await pilot.press("f3")
