@@ -12,7 +12,6 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
-from textual.widgets._toast import Toast
 
 from beray import local_server
 from beray.config import LOCAL, Profiles, Target
@@ -27,7 +26,7 @@ from tui import account
 from tui.app import BeRayApp
 from tui.screens.main import MainScreen
 from tui.screens.profiles import ProfilesScreen, ServerRow, rows
-from tui.screens.sign_in import SignInElsewhereScreen, SignInScreen
+from tui.screens.sign_in import SignInElsewhereScreen
 
 
 @pytest.fixture
@@ -146,21 +145,6 @@ def token_dies(call: Callable[[], object]) -> bool:
     return False
 
 
-async def test_a_token_of_the_environment_is_left_alone(
-    beray_server: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = beray_server.sign_up()
-    monkeypatch.setenv("BERAY_TOKEN", token_of(client))
-    app = BeRayApp(Target(beray_server.url, "given", token_of(client)), Profiles())
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until_shown(pilot, "● online")
-        await open_servers(pilot, "given")
-        await pilot.press("o")
-        await until(pilot, lambda: isinstance(app.screen, SignInScreen))
-        await until_shown(pilot, "Signed out of given; BERAY_TOKEN is set and remains")
-    assert client.get_current_user()["email"]
-
-
 async def test_an_own_server_that_does_not_start_is_said_in_the_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,18 +159,6 @@ async def test_an_own_server_that_does_not_start_is_said_in_the_list(
         await until_shown(pilot, "Could not start the local server: its log is /tmp/log")
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
-
-
-async def test_profiles_that_cannot_be_read_are_said(tmp_path: Path) -> None:
-    app = stub.stub_app(stub.full_client(), tmp_path)
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until_shown(pilot, "● online")
-        (tmp_path / "profiles.json").write_text("no JSON")
-        await pilot.press("f3")
-        # The path in the message decides where its lines break on the screen.
-        await until(
-            pilot, lambda: any("valid profiles" in str(t.render()) for t in app.screen.query(Toast))
-        )
 
 
 def test_every_server_is_one_row(tmp_path: Path) -> None:
