@@ -6,21 +6,31 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from textual.app import SystemCommand
+from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from beray.config import Profiles, Target, home
+from beray.sanitize import one_line
 from tui import messages, sanitize, theme
+from tui._textual_compat import hide_locals_in_crash_reports
 from tui.io.background import deliver
 from tui.io.lazy_client import lazy_client
 from tui.screens.main import MainScreen
-from tui.session import SessionApp
+from tui.session import (
+    DashboardSession,
+    ProfilesFailed,
+    ProfilesRead,
+    SessionChecked,
+    SignedOut,
+)
 from tui.state.user_state import STATE_DIRECTORY, UserState
 from tui.terminal import Terminal
 
@@ -30,6 +40,7 @@ if TYPE_CHECKING:
     from tui.prefabs.messages import RunUpdated
     from tui.prefabs.run import Run
     from tui.prefabs.run_registry import RunRegistry
+    from tui.screens.profiles import ServerSelected, SignInRequested, SignOutRequested
 
 TIMEOUT: Final = (5.0, 15.0)
 """Connect and read timeouts in seconds, shorter than a script's because a user is waiting."""
@@ -55,7 +66,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class BeRayApp(SessionApp):
+class BeRayApp(App[None]):
     """Dashboard for one server.
 
     Args:
@@ -66,9 +77,12 @@ class BeRayApp(SessionApp):
         clock: Returns the current time with its time zone.
         renew: Returns the current target of a server that may be replaced. Called in the
             thread that reads the task feed.
-        memory: State that is kept between starts. Closed when the app ends.
+        user_state: State that is kept between starts. Closed when the app ends.
         gateway: Creates the gateway client of a target. By default the target's own URL is used.
-        settled: Called once the imports for showing the tasks are done.
+        on_ready: Called once the imports for showing the tasks are done.
+
+    Attributes:
+        session: Server, account and client in use.
     """
 
     TITLE = "BeRay"
@@ -98,21 +112,28 @@ class BeRayApp(SessionApp):
         on_ready: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__()
-        self.target = target
-        self.profiles = profiles
-        self.clock = clock
-        self.client = connect(target)
         self.user_state = user_state or UserState(home() / STATE_DIRECTORY)
-        self.terminal = Terminal(self)
         self.transfers: list[threading.Thread] = []
         """Started downloads. At exit, the last ones get a moment to clean up."""
-        self.connect = connect
-        self.renew = renew
-        self.on_ready = on_ready
+        self._clock = clock
+        self._terminal = Terminal(self)
+        self._on_ready = on_ready
         self._gateway = gateway
         self._run_registry: RunRegistry | None = None
         """Set when the user first opens the prefabs."""
         self._is_confirming_quit = False
+        self.session = DashboardSession(
+            target,
+            profiles,
+            connect=connect,
+            renew=renew,
+            screens=self,
+            notify=self.show_notification,
+            create_main_screen=self._create_main_screen,
+            on_replace_screens=self._terminal.show,
+            on_target_change=self._target_changed,
+        )
+        hide_locals_in_crash_reports(self)
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
         remembered = self.user_state.get(theme.SETTING)
@@ -125,28 +146,71 @@ class BeRayApp(SessionApp):
         self.theme_changed_signal.subscribe(
             self, lambda theirs: self.user_state.set(theme.SETTING, theirs.name)
         )
-        self.show_tasks_or_sign_in()
+        self.session.show_tasks_or_sign_in()
 
     def on_unmount(self) -> None:
         if self._run_registry is not None:
             self._run_registry.close()
-        self.terminal.close()
+        self._terminal.close()
         self.user_state.close()
 
     def on_user_state_failed(self, message: messages.UserStateFailed) -> None:
         self.show_notification(message.text, "warning")
 
-    def create_main_screen(self) -> MainScreen:
-        successor = self._successor if self.renew is not None else None
-        return MainScreen(self.client, self.target, self.clock, successor)
+    def show_notification(self, text: str, severity: SeverityLevel = "information") -> None:
+        """Show ``text``, which may be untrusted, as a notification."""
+        self.notify(one_line(text), severity=severity, markup=False)
 
-    def _successor(self) -> messages.ClientReplaced | None:
-        """Return the server that has replaced the current one, or None. Blocks."""
-        assert self.renew is not None
-        found = self.renew()
-        if (found.url, found.token) == (self.target.url, self.target.token):
-            return None
-        return messages.ClientReplaced(found, self.connect(found))
+    def _create_main_screen(self) -> MainScreen:
+        return MainScreen(
+            self.session.server,
+            user_state=self.user_state,
+            terminal=self._terminal,
+            clock=self._clock,
+            successor=self.session.successor(),
+            on_ready=self._on_ready,
+        )
+
+    # Session
+
+    def on_signed_in(self, message: messages.SignedIn) -> None:
+        self.session.signed_in(message.target, message.unsaved)
+
+    def on_successor_found(self, message: messages.SuccessorFound) -> None:
+        self.session.successor_found(message.target, message.client)
+
+    def on_session_ended(self, message: messages.SessionEnded) -> None:
+        self.session.check(message.reason)
+
+    def on_session_checked(self, message: SessionChecked) -> None:
+        self.session.checked(message)
+
+    def on_profiles_read(self, message: ProfilesRead) -> None:
+        self.session.profiles_read(message)
+
+    def on_profiles_failed(self, message: ProfilesFailed) -> None:
+        self.session.profiles_failed(message.error)
+
+    def on_server_selected(self, message: ServerSelected) -> None:
+        self.session.switch_to(message.target)
+
+    def on_sign_in_requested(self, message: SignInRequested) -> None:
+        self.session.sign_in_elsewhere(message.target)
+
+    def on_sign_out_requested(self, message: SignOutRequested) -> None:
+        self.session.sign_out(message.name)
+
+    def on_signed_out(self, message: SignedOut) -> None:
+        self.session.signed_out(message.text)
+
+    def action_switch_server(self) -> None:
+        self.session.open_servers()
+
+    def action_sign_out(self) -> None:
+        self.session.sign_out()
+
+    def action_leave(self) -> None:
+        self.session.leave_sign_in()
 
     # Prefabs
 
@@ -163,9 +227,9 @@ class BeRayApp(SessionApp):
                 deliver(self, RunUpdated(run))
 
             self._run_registry = RunRegistry(
-                self.target, self.clock, on_update, self._gateway or connect
+                self.session.server.target, self._clock, on_update, self._gateway or connect
             )
-        if not self._is_open(PrefabsScreen):
+        if not self.session.is_open(PrefabsScreen):
             self.push_screen(PrefabsScreen(self._run_registry))
 
     def on_run_updated(self, message: RunUpdated) -> None:
@@ -182,14 +246,15 @@ class BeRayApp(SessionApp):
         screen = self.screen
         if not (isinstance(screen, CallScreen) and screen.shows(run)):
             self.show_notification(run_summary(run))
-        self.terminal.notify(run_summary(run))
+        self._terminal.notify(run_summary(run))
 
-    def target_changed(self) -> None:
+    def _target_changed(self) -> None:
+        """Continue with another server, account or token in the screens of the prefabs."""
         if self._run_registry is None:
             return
         from tui.prefabs.list_screen import PrefabsScreen
 
-        self._run_registry.go_to(self.target)
+        self._run_registry.go_to(self.session.server.target)
         for screen in self.screen_stack:
             if isinstance(screen, PrefabsScreen):
                 screen.show_target()
@@ -231,7 +296,10 @@ class BeRayApp(SessionApp):
             from tui.screens import help
 
             yield from help.commands(screen)
-        yield from self.session_commands()
+        target = self.session.server.target
+        yield SystemCommand("Switch server…", "Or add one, or sign out", self.action_switch_server)
+        if target.token and not target.embedded:
+            yield SystemCommand("Sign out", "Remove the saved token", self.action_sign_out)
         yield SystemCommand("Theme", "Choose a colour theme", self.action_change_theme)
         yield SystemCommand("Quit", "Tasks keep running on the server", self.action_quit)
 
@@ -243,16 +311,6 @@ class BeRayApp(SessionApp):
     def on_crashed(self, message: Crashed) -> None:
         raise message.error
 
-    def _fatal_error(self) -> None:
-        from rich.segment import Segments
-        from rich.traceback import Traceback
-
-        # Textual's own report prints local variables, including passwords and tokens.
-        self.bell()
-        report = Traceback(show_locals=False, width=None)
-        self._exit_renderables.append(Segments(self.console.render(report, self.console.options)))
-        self._close_messages_no_wait()
-
     def finish_transfers(self) -> None:
         """Give cancelled downloads a moment to remove their partial files. Call after exit."""
         deadline = time.monotonic() + _TRANSFER_SECONDS
@@ -260,9 +318,8 @@ class BeRayApp(SessionApp):
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
+@dataclass(eq=False, repr=False)
 class Crashed(Message):
     """A background thread raised an unexpected exception."""
 
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
+    error: BaseException

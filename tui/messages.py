@@ -1,7 +1,12 @@
-"""Messages that background threads post to the screens."""
+"""Messages that background threads post to the screens.
+
+Messages are compared by identity, and their content is not part of their repr: it may be large or
+private.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,48 +21,47 @@ if TYPE_CHECKING:
     from tui.state.file_listing import TaskFileListing
 
 
+@dataclass(eq=False, repr=False)
 class OperationFailed(Message):
     """A request failed; ``action`` completes the sentence "Could not …"."""
 
-    def __init__(self, action: str, error: Exception) -> None:
-        super().__init__()
-        self.action = action
-        self.error = error
+    action: str
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class SignedIn(Message):
     """The user signed in; ``unsaved`` is the reason why the token could not be stored, or ""."""
 
-    def __init__(self, target: Target, unsaved: str = "") -> None:
-        super().__init__()
-        self.target = target
-        self.unsaved = unsaved
+    target: Target
+    unsaved: str = ""
 
 
+@dataclass(eq=False, repr=False)
 class CodeSent(Message):
     """The server sent a verification code to ``email``."""
 
-    def __init__(self, email: str, text: str) -> None:
-        super().__init__()
-        self.email = email
-        self.text = text
+    email: str
+    text: str
 
 
+@dataclass(eq=False, repr=False)
 class SessionEnded(Message):
     """The server no longer accepts the token."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__()
-        self.reason = reason
+    reason: str
 
 
-class ClientReplaced(Message):
-    """``client`` replaces the current one: another server took over, or the session is new."""
+@dataclass(eq=False, repr=False)
+class SuccessorFound(Message):
+    """Another server has taken over the tasks; ``client`` is a client for it."""
 
-    def __init__(self, target: Target, client: BeRayClient) -> None:
-        super().__init__()
-        self.target = target
-        self.client = client
+    target: Target
+    client: BeRayClient
+
+
+class ClientReplaced(Message, bubble=False):
+    """The session has another client: another server took over, or the user signed in again."""
 
 
 class UpdatesWaiting(Message):
@@ -68,173 +72,154 @@ class TaskFeedConnected(Message):
     """The task feed is connected."""
 
 
+@dataclass(eq=False, repr=False)
 class TaskFeedFailed(Message):
     """The task feed failed; it is retried after ``retry_in`` seconds."""
 
-    def __init__(self, error: Exception, retry_in: float) -> None:
-        super().__init__()
-        self.error = error
-        self.retry_in = retry_in
+    error: Exception
+    retry_in: float
 
 
+@dataclass(eq=False, repr=False)
 class EventsWaiting(Message):
     """The stream reader of ``task_id`` has received events."""
 
-    def __init__(self, task_id: int) -> None:
-        super().__init__()
-        self.task_id = task_id
+    task_id: int
 
 
+@dataclass(eq=False, repr=False)
 class StreamChanged(Message):
     """The stream of ``task_id`` changed its state; ``retry_in`` is in seconds."""
 
-    def __init__(self, task_id: int, state: StreamState, retry_in: float) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.state = state
-        self.retry_in = retry_in
+    task_id: int
+    state: StreamState
+    retry_in: float
 
 
+@dataclass(eq=False, repr=False)
 class StreamFailed(Message):
     """The stream of ``task_id`` failed and is not retried."""
 
-    def __init__(self, task_id: int, error: Exception) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.error = error
+    task_id: int
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class TaskCreated(Message):
     """The server created a task."""
 
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.task = task
+    task: Task
 
 
+@dataclass(eq=False, repr=False)
 class TaskStopping(Message):
     """The server accepted the request to stop ``task_id``."""
 
-    def __init__(self, task_id: int, text: str) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.text = text
+    task_id: int
+    text: str
 
 
+@dataclass(eq=False, repr=False)
 class StopFailed(Message):
     """The request to stop ``task_id`` failed."""
 
-    def __init__(self, task_id: int, error: Exception) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.error = error
+    task_id: int
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class TaskEnded(Message):
     """The stream of ``task_id`` ended with ``event``, possibly before the task feed reports it."""
 
-    def __init__(self, task_id: int, event: TaskEvent) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.event = event
+    task_id: int
+    event: TaskEvent
 
 
+@dataclass(eq=False, repr=False)
 class TaskDeleted(Message):
     """The server deleted ``task_id``."""
 
-    def __init__(self, task_id: int) -> None:
-        super().__init__()
-        self.task_id = task_id
+    task_id: int
 
 
+@dataclass(eq=False, repr=False)
 class FilesArrived(Message):
     """The files of ``task_id`` were read."""
 
-    def __init__(self, task_id: int, listing: TaskFileListing) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.listing = listing
+    task_id: int
+    listing: TaskFileListing
 
 
+@dataclass(eq=False, repr=False)
 class FilesFailed(Message):
     """The files of ``task_id`` could not be read."""
 
-    def __init__(self, task_id: int, error: Exception) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.error = error
+    task_id: int
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class FolderArrived(Message):
     """A page of the directory ``path`` was read; ``after`` is the cursor it was requested with."""
 
-    def __init__(self, task_id: int, path: str, after: str | None, page: FilePage) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.path = path
-        self.after = after
-        self.page = page
+    task_id: int
+    path: str
+    after: str | None
+    page: FilePage
 
 
+@dataclass(eq=False, repr=False)
 class FolderFailed(Message):
     """A page of the directory ``path`` could not be read."""
 
-    def __init__(self, task_id: int, path: str, error: Exception) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.path = path
-        self.error = error
+    task_id: int
+    path: str
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class PreviewArrived(Message):
     """The beginning of a file was read; ``complete`` if ``content`` is the whole file."""
 
-    def __init__(self, task_id: int, path: str, content: bytes, complete: bool) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.path = path
-        self.content = content
-        self.complete = complete
+    task_id: int
+    path: str
+    content: bytes
+    complete: bool
 
 
+@dataclass(eq=False, repr=False)
 class PreviewFailed(Message):
     """The beginning of a file could not be read."""
 
-    def __init__(self, task_id: int, path: str, error: Exception) -> None:
-        super().__init__()
-        self.task_id = task_id
-        self.path = path
-        self.error = error
+    task_id: int
+    path: str
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class TransferAdvanced(Message):
     """A transfer progressed: bytes done and, if known, bytes in total."""
 
-    def __init__(self, done: int, total: int | None) -> None:
-        super().__init__()
-        self.done = done
-        self.total = total
+    done: int
+    total: int | None
 
 
+@dataclass(eq=False, repr=False)
 class TransferDone(Message):
     """A download was saved as ``path``."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
+    path: Path
 
 
+@dataclass(eq=False, repr=False)
 class TransferFailed(Message):
     """A download failed or was cancelled."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class UserStateFailed(Message):
     """A file of the saved state could not be read or written."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
+    text: str

@@ -1,259 +1,320 @@
-"""Sign-in, sign-out and switching of servers: base class of the application."""
+"""Session: sign-in, sign-out and switching of servers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from textual.app import App, SystemCommand
 from textual.message import Message
-from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from beray.config import Profiles, Target
 from beray.exceptions import AuthenticationError
-from beray.sanitize import one_line
 from tui import messages
+from tui.controllers.interfaces import ShowNotification
 from tui.io import background
-from tui.terminal import Terminal
+from tui.state.current_server import CurrentServer
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
-    from tui.screens.profiles import ServerSelected, SignInRequested, SignOutRequested
     from tui.screens.sign_in import SignInScreen
 
 _LOCAL_SERVER_HINT: Final = "\nThis is your local server: quit and start beray again."
 
 
-class SessionApp(App[None]):
-    """Application that owns the client in use and the account it belongs to."""
+class ScreenStack(Protocol):
+    """Stack of screens with the queue of messages of the application."""
 
-    target: Target
-    profiles: Profiles
-    client: BeRayClient
-    connect: Callable[[Target], BeRayClient]
-    renew: Callable[[], Target] | None
-    terminal: Terminal
-    _is_checking_session = False
-    _session_end_reason = ""
-    """Reason why the session of ``target`` ended, or ""."""
-    _last_rejection = ""
+    @property
+    def screen_stack(self) -> list[Screen[Any]]: ...
 
-    def create_main_screen(self) -> Screen[None]:
-        """Return a new main screen for the current client."""
-        raise NotImplementedError
+    @property
+    def screen(self) -> Screen[Any]: ...
 
-    def target_changed(self) -> None:
-        """Handle a new value of ``target``, or a token that was added or removed."""
+    def push_screen(self, screen: Screen[Any]) -> object: ...
 
-    def show_notification(self, text: str, severity: SeverityLevel = "information") -> None:
-        """Show ``text``, which may be untrusted, as a notification."""
-        self.notify(one_line(text), severity=severity, markup=False)
+    def pop_screen(self) -> object: ...
+
+    def post_message(self, message: Message) -> bool: ...
+
+
+class DashboardSession:
+    """Server and account in use: signs in and out, and switches servers.
+
+    Args:
+        target: Server and account. With a token the tasks are shown, otherwise the sign-in screen.
+        profiles: Stored profiles; a sign-in is saved there.
+        connect: Creates the client of a target.
+        renew: Returns the current target of a server that may be replaced, or None.
+        screens: Screens of the application, and the receiver of the results of requests.
+        notify: Shows a notification.
+        create_main_screen: Creates the main screen for ``server``.
+        on_replace_screens: Called before the first screen is replaced.
+        on_target_change: Called after ``server.target`` has changed.
+
+    Attributes:
+        server: Account and client in use.
+        profiles: Stored profiles, as last read.
+        renew: As above, for the current server.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        profiles: Profiles,
+        *,
+        connect: Callable[[Target], BeRayClient],
+        renew: Callable[[], Target] | None,
+        screens: ScreenStack,
+        notify: ShowNotification,
+        create_main_screen: Callable[[], Screen[None]],
+        on_replace_screens: Callable[[], None],
+        on_target_change: Callable[[], None],
+    ) -> None:
+        self.server = CurrentServer(target, connect(target))
+        self.profiles = profiles
+        self.renew = renew
+        self._connect = connect
+        self._screens = screens
+        self._notify = notify
+        self._create_main_screen = create_main_screen
+        self._on_replace_screens = on_replace_screens
+        self._on_target_change = on_target_change
+        self._is_checking = False
+        self._end_reason = ""
+        """Reason why the session of ``server`` ended, or ""."""
+        self._last_rejection = ""
+
+    # Screens
 
     def show_tasks_or_sign_in(self) -> None:
         """Show the tasks, or the sign-in screen if there is no token."""
+        signed_in = self.server.target.token
         self._replace_screens(
-            self.create_main_screen() if self.target.token else self._create_sign_in_screen()
+            self._create_main_screen() if signed_in else self._create_sign_in_screen()
         )
-
-    def session_commands(self) -> Iterable[SystemCommand]:
-        """Return the commands that the palette offers on every screen."""
-        yield SystemCommand("Switch server…", "Or add one, or sign out", self.action_switch_server)
-        if self.target.token and not self.target.embedded:
-            yield SystemCommand("Sign out", "Remove the saved token", self.action_sign_out)
 
     def _create_sign_in_screen(self, reason: str = "") -> SignInScreen:
         from tui.screens.sign_in import SignInScreen
 
-        return SignInScreen(self._anonymous_client(self.target), self.target, self.profiles, reason)
+        target = self.server.target
+        return SignInScreen(self._anonymous_client(target), target, self.profiles, reason)
 
     def _anonymous_client(self, target: Target) -> BeRayClient:
         """Return a separate client without a token, for signing in."""
-        return self.connect(replace(target, token=None))
+        return self._connect(replace(target, token=None))
 
     def _replace_screens(self, screen: Screen[None]) -> None:
-        while len(self.screen_stack) > 1:
-            self.pop_screen()
-        self.terminal.show()
-        self.push_screen(screen)
+        while len(self._screens.screen_stack) > 1:
+            self._screens.pop_screen()
+        self._on_replace_screens()
+        self._screens.push_screen(screen)
 
-    def _is_open(self, kind: type[Screen[None]]) -> bool:
-        return any(isinstance(screen, kind) for screen in self.screen_stack)
+    def is_open(self, kind: type[Screen[Any]]) -> bool:
+        """Return True if a screen of this type is open."""
+        return any(isinstance(screen, kind) for screen in self._screens.screen_stack)
 
     def _is_signing_in_again(self) -> bool:
         from tui.screens.sign_in import SignInAgainScreen
 
-        return self._is_open(SignInAgainScreen)
+        return self.is_open(SignInAgainScreen)
 
     # Signing in
 
-    def on_signed_in(self, message: messages.SignedIn) -> None:
-        before, self.target = self.target, message.target
-        again = self._is_signing_in_again() and _same_account(before, self.target)
-        if again:
-            self._resume_session()
-        else:
-            self._switch_to(self.target)
-        self._read_profiles()
-        if message.unsaved:
-            self.show_notification(
-                f"Signed in, but the token could not be saved: {message.unsaved}", "warning"
-            )
+    def signed_in(self, target: Target, unsaved: str) -> None:
+        """Continue with a new token.
 
-    def _resume_session(self) -> None:
-        """Close the sign-in screens and give the screens below a client of the new session."""
-        while self._is_signing_in_again():
-            self.pop_screen()
-        self._session_end_reason = ""
-        self._set_client(self.connect(self.target))
-        for screen in self.screen_stack[1:]:
-            screen.post_message(messages.ClientReplaced(self.target, self.client))
+        Args:
+            target: Server and account with the token.
+            unsaved: Reason why the token could not be stored, or "".
+        """
+        if self._is_signing_in_again() and _same_account(self.server.target, target):
+            while self._is_signing_in_again():
+                self._screens.pop_screen()
+            self._end_reason = ""
+            self._replace_client(target, self._connect(target))
+        else:
+            self._switch_to(target)
+        self._read_profiles()
+        if unsaved:
+            self._notify(f"Signed in, but the token could not be saved: {unsaved}", "warning")
 
     def _switch_to(self, target: Target) -> None:
         """Connect to ``target`` and show its tasks from the beginning."""
-        self.target, self._session_end_reason = target, ""
-        self.renew = self.start_local_server if target.embedded else None
-        self._set_client(self.connect(target))
+        before, self.server = self.server, CurrentServer(target, self._connect(target))
+        if before.client is not self.server.client:
+            before.client.close()
+        self._end_reason = ""
+        self.renew = start_local_server if target.embedded else None
+        self._on_target_change()
         self.show_tasks_or_sign_in()
 
-    def _set_client(self, client: BeRayClient) -> None:
-        before, self.client = self.client, client
-        if before is not client:
-            before.close()
-        self.target_changed()
+    def _replace_client(self, target: Target, client: BeRayClient) -> None:
+        """Continue with another client, and notify the screens, which stay open."""
+        self.server.replace(target, client)
+        self._on_target_change()
+        for screen in self._screens.screen_stack[1:]:
+            screen.post_message(messages.ClientReplaced())
 
-    def on_client_replaced(self, message: messages.ClientReplaced) -> None:
-        if message.target.profile == self.target.profile:  # ignores servers the user has left
-            self.target = message.target
-            self._set_client(message.client)
+    # A server that was replaced
+
+    def successor(self) -> Callable[[], messages.SuccessorFound | None] | None:
+        """Return a function that finds the successor of the current server, if it can have one."""
+        server, renew, connect = self.server, self.renew, self._connect
+        if renew is None:
+            return None
+
+        def find() -> messages.SuccessorFound | None:
+            found = renew()
+            if (found.url, found.token) == (server.target.url, server.target.token):
+                return None
+            return messages.SuccessorFound(found, connect(found))
+
+        return find
+
+    def successor_found(self, target: Target, client: BeRayClient) -> None:
+        """Continue with another server that has taken over the tasks."""
+        if target.profile == self.server.target.profile:  # ignores servers the user has left
+            self._replace_client(target, client)
 
     # A session that has ended
 
-    def on_session_ended(self, message: messages.SessionEnded) -> None:
-        """Check whether a rejected token is invalid; if so, ask the user to sign in, once."""
-        if self._is_checking_session or self._is_signing_in_again() or self.target.token is None:
+    def check(self, reason: str) -> None:
+        """Check whether a rejected token is invalid; if so, the user is asked to sign in, once.
+
+        Args:
+            reason: Error message of the request that was rejected.
+        """
+        if self._is_checking or self._is_signing_in_again() or self.server.target.token is None:
             return
-        self._is_checking_session = True
-        client = self.client
+        self._is_checking = True
+        client = self.server.client
         background.run(
-            self,
-            lambda: _check_session(client, message.reason),
-            lambda error: SessionChecked(client, message.reason, error),
+            self._screens,
+            lambda: _check_session(client, reason),
+            lambda error: SessionChecked(client, reason, error),
         )
 
-    def on_session_checked(self, message: SessionChecked) -> None:
-        self._is_checking_session = False
-        if message.client is not self.client or not self.screen_stack:
+    def checked(self, message: SessionChecked) -> None:
+        """Ask the user to sign in, or show why a valid token was rejected."""
+        self._is_checking = False
+        if message.client is not self.server.client or not self._screens.screen_stack:
             return
         if isinstance(message.error, AuthenticationError):
-            self._session_end_reason = message.reason + (
-                _LOCAL_SERVER_HINT if self.target.embedded else ""
+            self._end_reason = message.reason + (
+                _LOCAL_SERVER_HINT if self.server.target.embedded else ""
             )
             self._ask_to_sign_in_again()
         elif message.error is None and message.reason != self._last_rejection:
             # The session is valid: one request was not allowed, or it used an earlier token.
             self._last_rejection = message.reason
-            self.show_notification(message.reason, "error")
+            self._notify(message.reason, "error")
 
     def _ask_to_sign_in_again(self) -> None:
         from tui.screens.sign_in import SignInAgainScreen, SignInScreen
 
-        if not self._is_open(SignInScreen):
-            client, reason = self._anonymous_client(self.target), self._session_end_reason
-            self.push_screen(SignInAgainScreen(client, self.target, self.profiles, reason))
+        if not self.is_open(SignInScreen):
+            target = self.server.target
+            client = self._anonymous_client(target)
+            self._screens.push_screen(
+                SignInAgainScreen(client, target, self.profiles, self._end_reason)
+            )
 
     # Other servers
 
-    def start_local_server(self) -> Target:
-        """Start or join the local server. Blocks."""
-        from beray import local_server
-
-        return local_server.ensure()
-
-    def action_switch_server(self) -> None:
+    def open_servers(self) -> None:
+        """Show the dialog for choosing a server."""
         from tui.screens.profiles import ProfilesScreen
 
-        if self._is_open(ProfilesScreen):
-            while not isinstance(self.screen, ProfilesScreen):
-                self.pop_screen()
+        if self.is_open(ProfilesScreen):
+            while not isinstance(self._screens.screen, ProfilesScreen):
+                self._screens.pop_screen()
             return
         self._read_profiles(wanted=True)
 
     def _read_profiles(self, text: str = "", *, wanted: bool = False) -> None:
         path = self.profiles.path
-        background.run(self, lambda: ProfilesRead(Profiles(path), text, wanted), ProfilesFailed)
+        background.run(
+            self._screens, lambda: ProfilesRead(Profiles(path), text, wanted), ProfilesFailed
+        )
 
-    def on_profiles_read(self, message: ProfilesRead) -> None:
+    def profiles_read(self, message: ProfilesRead) -> None:
+        """Show the stored profiles in the dialog for choosing a server."""
         from tui.screens.profiles import ProfilesScreen
 
         self.profiles = message.profiles
-        for screen in self.screen_stack:
+        for screen in self._screens.screen_stack:
             if isinstance(screen, ProfilesScreen):
-                screen.show(self.profiles, self.target)
+                screen.show(self.profiles, self.server.target)
                 if message.text:
                     screen.show_progress(message.text)
                 return
-        if message.wanted and self.screen_stack:
-            self.push_screen(ProfilesScreen(self.profiles, self.target, self.start_local_server))
+        if message.wanted and self._screens.screen_stack:
+            self._screens.push_screen(
+                ProfilesScreen(self.profiles, self.server.target, start_local_server)
+            )
 
-    def on_profiles_failed(self, message: ProfilesFailed) -> None:
+    def profiles_failed(self, error: Exception) -> None:
+        """Show why the profiles could not be read or written."""
         from tui import account
 
-        self.show_notification(
-            f"Cannot read or write the profiles: {account.profile_error(message.error)}", "error"
-        )
+        self._notify(f"Cannot read or write the profiles: {account.profile_error(error)}", "error")
 
-    def on_server_selected(self, message: ServerSelected) -> None:
-        self._switch_to(message.target)
-        profiles, name = self.profiles, message.target.profile
+    def switch_to(self, target: Target) -> None:
+        """Switch to a server at which the user is signed in, also for the next start."""
+        self._switch_to(target)
+        profiles, name = self.profiles, target.profile
         background.change_settings(
-            self, lambda: _set_current_profile(profiles, name), ProfilesFailed
+            self._screens, lambda: _set_current_profile(profiles, name), ProfilesFailed
         )
 
-    def on_sign_in_requested(self, message: SignInRequested) -> None:
+    def sign_in_elsewhere(self, target: Target) -> None:
+        """Show the sign-in screen of another server."""
         from tui.screens.sign_in import SignInElsewhereScreen
 
-        client = self._anonymous_client(message.target)
-        self.push_screen(SignInElsewhereScreen(client, message.target, self.profiles))
+        client = self._anonymous_client(target)
+        self._screens.push_screen(SignInElsewhereScreen(client, target, self.profiles))
 
-    def action_leave(self) -> None:
+    def leave_sign_in(self) -> None:
         """Return from signing in at another server to the previous screen."""
-        self.pop_screen()
-        if self._session_end_reason and self.target.token:
+        self._screens.pop_screen()
+        if self._end_reason and self.server.target.token:
             self._ask_to_sign_in_again()
 
     # Signing out
 
-    def action_sign_out(self) -> None:
-        self._sign_out(self.target.profile)
+    def sign_out(self, name: str | None = None) -> None:
+        """Remove the saved token, then end the session on the server.
 
-    def on_sign_out_requested(self, message: SignOutRequested) -> None:
-        self._sign_out(message.name)
-
-    def _sign_out(self, name: str) -> None:
-        """Remove the saved token, then end the session on the server."""
-        here = name == self.target.profile and not self.target.embedded
+        Args:
+            name: Profile; by default the one in use.
+        """
+        current = self.server.target
+        name = current.profile if name is None else name
+        here = name == current.profile and not current.embedded
         saved, profiles = self.profiles.get(name), self.profiles
         targets = [] if saved is None else [Target(saved.url, name, saved.token)]
         if here:
-            targets.append(self.target)
+            targets.append(current)
         environment_token = os.environ.get("BERAY_TOKEN")
         tokens = {
             target.token: target
             for target in targets
             if target.token not in (None, environment_token)
         }
-        clients = [self.connect(target) for target in tokens.values()]
+        clients = [self._connect(target) for target in tokens.values()]
         token_note = "; BERAY_TOKEN is set and remains in use" if environment_token and here else ""
         background.change_settings(
-            self, lambda: self._remove_token(profiles, name, clients, token_note), ProfilesFailed
+            self._screens,
+            lambda: self._remove_token(profiles, name, clients, token_note),
+            ProfilesFailed,
         )
         if here:
-            self.target = replace(self.target, token=None)
-            self.target_changed()
-            self._session_end_reason = ""
+            self.server.target = replace(current, token=None)
+            self._on_target_change()
+            self._end_reason = ""
             self._replace_screens(self._create_sign_in_screen(f"Signed out of {name}."))
 
     def _remove_token(
@@ -264,21 +325,32 @@ class SessionApp(App[None]):
 
         profiles.sign_out(name)
         background.run(
-            self, lambda: SignedOut(account.end_session(name, clients) + token_note), ProfilesFailed
+            self._screens,
+            lambda: SignedOut(account.end_session(name, clients) + token_note),
+            ProfilesFailed,
         )
         return ProfilesRead(Profiles(profiles.path))
 
-    def on_signed_out(self, message: SignedOut) -> None:
-        if not self.screen_stack:
+    def signed_out(self, text: str) -> None:
+        """Show the result of signing out on the server."""
+        if not self._screens.screen_stack:
             return  # the app is closing
         from tui.screens.profiles import ProfilesScreen
         from tui.screens.sign_in import SignInScreen
 
-        if isinstance(self.screen, SignInScreen):
-            self.screen.give_reason(message.text)
-        elif not self._is_open(ProfilesScreen):
-            self.show_notification(message.text)
-        self._read_profiles(message.text)
+        screen = self._screens.screen
+        if isinstance(screen, SignInScreen):
+            screen.give_reason(text)
+        elif not self.is_open(ProfilesScreen):
+            self._notify(text)
+        self._read_profiles(text)
+
+
+def start_local_server() -> Target:
+    """Start or join the local server. Blocks."""
+    from beray import local_server
+
+    return local_server.ensure()
 
 
 def _same_account(first: Target, second: Target) -> bool:
@@ -300,37 +372,33 @@ def _set_current_profile(profiles: Profiles, name: str) -> ProfilesRead:
     return ProfilesRead(Profiles(profiles.path))
 
 
+@dataclass(eq=False, repr=False)
 class SessionChecked(Message):
     """Result of checking the session of ``client``; ``error`` is None if it is valid."""
 
-    def __init__(self, client: BeRayClient, reason: str, error: Exception | None) -> None:
-        super().__init__()
-        self.client = client
-        self.reason = reason
-        self.error = error
+    client: BeRayClient
+    reason: str
+    error: Exception | None
 
 
+@dataclass(eq=False, repr=False)
 class ProfilesRead(Message):
     """The profiles were read; ``text`` is a notice to show and ``wanted`` opens their screen."""
 
-    def __init__(self, profiles: Profiles, text: str = "", wanted: bool = False) -> None:
-        super().__init__()
-        self.profiles = profiles
-        self.text = text
-        self.wanted = wanted
+    profiles: Profiles
+    text: str = ""
+    wanted: bool = False
 
 
+@dataclass(eq=False, repr=False)
 class ProfilesFailed(Message):
     """The profiles could not be read or written."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class SignedOut(Message):
     """The token was removed here; ``text`` reports the result on the server."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
+    text: str

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from beray.sanitize import one_line
 from beray.schema import Task
 from tui import status
+from tui._textual_compat import write_to_terminal
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -200,7 +201,4 @@ class Terminal:
             self._write(update_sequence(before, summary, self._capabilities))
 
     def _write(self, sequence: str) -> None:
-        driver = self._app._driver
-        if sequence and driver is not None and not (driver.is_headless or driver.is_web):
-            driver.write(sequence)
-            driver.flush()
+        write_to_terminal(self._app, sequence)

@@ -20,7 +20,6 @@ from beray.config import Profiles, Target
 from beray.exceptions import ConnectionFailed
 from beray.schema import MAX_GOAL_CHARS
 from beray.testing import RunningServer
-from tests.tui import dashboard_stub as stub
 from tests.tui.composer_host import ACCOUNT, Host, area, composer, opened
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
@@ -125,7 +124,7 @@ async def test_a_failed_upload_deletes_the_task_and_keeps_the_draft(
 ) -> None:  # fmt: skip
     (tmp_path / "notes.md").write_text("some notes")
     async with dashboard(beray_server, beray_client) as pilot:
-        client: BeRayClient = pilot.app.client  # type: ignore[attr-defined]
+        client: BeRayClient = pilot.app.session.server.client  # type: ignore[attr-defined]
 
         def broken(*values: Any, **options: Any) -> Any:
             assert client.list_tasks()[0]["held"]
@@ -151,19 +150,6 @@ async def test_a_failed_upload_deletes_the_task_and_keeps_the_draft(
         await opened(pilot)
         await pilot.press("enter")
         await until(pilot, lambda: [task["goal"] for task in beray_client.list_tasks()] == ["read"])
-
-
-async def test_the_goal_is_kept_if_the_task_cannot_be_created(tmp_path: Path) -> None:
-    client = stub.StubClient()
-    client.created = ConnectionFailed("no server there")
-    async with stub.stub_app(client, tmp_path).run_test(notifications=True) as pilot:
-        await until_shown(pilot, "No tasks yet")
-        await pilot.press("n")
-        await opened(pilot)
-        await pilot.press(*"do it", "enter")
-        await until_shown(pilot, "Could not create the task", "no server there")
-        await pilot.press("n")
-        assert (await opened(pilot)).text == "do it"
 
 
 async def test_a_draft_survives_an_app_that_was_not_closed(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from beray.transfers.transfer import Transfer
 from beray.transfers.wire_names import ANY_BYTES
 from tui.composer import editor, mcp_servers
 from tui.composer.attachments import inspect_attachment, inspect_attachments, work_dir_paths
-from tui.composer.goal import ANSI_SEQUENCES_KEYS
 from tui.composer.history_navigation import HistoryNavigator, find_in_history
 from tui.composer.listing import MAX_ENTRIES, list_directory, split_path
 from tui.composer.sending import IncompleteTaskRemains, submit_draft
@@ -58,10 +57,6 @@ def test_is_shell_command() -> None:
     assert (
         is_shell_command("!ls") and is_shell_command("\n  !ls") and not is_shell_command("do it!")
     )
-
-
-def test_alt_enter_inserts_a_line_break_in_terminals_without_the_kitty_protocol() -> None:
-    assert [key.value for key in ANSI_SEQUENCES_KEYS["\x1b\r"]] == ["ctrl+j"]  # type: ignore[union-attr]
 
 
 # History

@@ -194,25 +194,6 @@ async def test_an_expired_session_asks_for_the_password_and_goes_on_where_it_was
         assert app.screen is main and len(app.screen_stack) == 2
 
 
-async def test_a_log_that_the_old_session_could_not_read_any_more_is_read_in_the_next(
-    beray_server: RunningServer,
-) -> None:
-    email = address()
-    client = beray_server.sign_up(email)
-    client.create_task("!echo one")
-    client.create_task("!echo two; sleep 5")
-    app = app_for(beray_server, token_of(client), email=email)
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until_shown(pilot, "● online", "● live")
-        log = app.screen.query_one(LogPane)
-        client.logout()
-        await pilot.press("down")
-        await until(pilot, lambda: isinstance(app.screen, SignInAgainScreen))
-        await fill(pilot, "#password", PASSWORD)
-        await until(pilot, lambda: log.row_texts.count("one") == 1)
-        await until_shown(pilot, "● online", "■ ended")
-
-
 async def test_somebody_else_begins_afresh_and_escape_signs_out(
     beray_server: RunningServer,
 ) -> None:
@@ -232,7 +213,7 @@ async def test_somebody_else_begins_afresh_and_escape_signs_out(
         await until_shown(pilot, "No tasks yet")
         assert app.screen is not main and "the task of ada" not in screen(pilot)
         assert main not in app.screen_stack
-        beray_server.client(app.target.token).logout()
+        beray_server.client(app.session.server.target.token).logout()
         app.post_message(messages.SessionEnded("it has ended"))
         await until(pilot, lambda: isinstance(app.screen, SignInAgainScreen))
         await pilot.press("escape")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from textual.content import Content
-from textual.message import Message
 
 from beray.client import BeRayClient
 from beray.streaming.streams import StreamState
 from beray.testing import FaultServer, ScriptedResponse
+from tests.tui.controller_fakes import MessageInbox
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.dashboard_stub import StubClient, full_client, stub_app, text
 from tui import messages
@@ -20,32 +19,11 @@ from tui.io import mailbox
 from tui.io.background import TaskStreamReader
 from tui.screens.save import SaveScreen
 
-SECONDS = 10.0
-
-
-class Inbox:
-    """Takes messages in the place of a screen."""
-
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._changed = threading.Condition()
-
-    def post_message(self, message: Message) -> bool:
-        with self._changed:
-            self._messages.append(message)
-            self._changed.notify_all()
-        return True
-
-    def wait_for(self, seen: Callable[[list[Message]], object]) -> list[Message]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: seen(self._messages), SECONDS)
-            return list(self._messages)
-
 
 def test_a_burst_of_events_is_announced_in_few_messages_and_given_whole() -> None:
     client: Any = StubClient()
     client.events = {1: [text(str(number)) for number in range(3000)]}
-    inbox: Any = Inbox()
+    inbox: Any = MessageInbox()
     reader = TaskStreamReader(client, 1, inbox)
     taken: list[Any] = []
     try:
@@ -83,7 +61,7 @@ def test_a_reader_whose_events_nobody_takes_stops_reading() -> None:
         def close(self) -> None: ...
 
     client.stream_task_updates = lambda *_, **__: Stream()
-    inbox: Any = Inbox()
+    inbox: Any = MessageInbox()
     reader = TaskStreamReader(client, 1, inbox)
     readers = [thread for thread in threading.enumerate() if thread.name == "beray-stream"]
     taken = 0
@@ -92,14 +70,14 @@ def test_a_reader_whose_events_nobody_takes_stops_reading() -> None:
         assert len(given) - taken <= 2 * mailbox.MAX_WAITING
     reader.close()
     for thread in readers:
-        thread.join(SECONDS)
+        thread.join(10.0)
         assert not thread.is_alive()
 
 
 def test_events_that_come_while_others_are_taken_are_announced_again() -> None:
     client: Any = StubClient()
     client.events = {1: [text(str(number)) for number in range(20_000)]}
-    inbox: Any = Inbox()
+    inbox: Any = MessageInbox()
     reader = TaskStreamReader(client, 1, inbox)
     taken, told = 0, 0
     while taken < 20_000:

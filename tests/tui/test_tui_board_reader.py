@@ -13,8 +13,8 @@ from support import done
 from beray.config import Target
 from beray.exceptions import AuthenticationError, BeRayException, ConnectionFailed
 from beray.testing import RunningServer
+from tests.tui.controller_fakes import MessageInbox
 from tests.tui.dashboard_stub import StubClient
-from tests.tui.test_tui_background import Inbox
 from tui import messages
 from tui.io import task_feed_reader
 from tui.io.task_feed_reader import TaskFeedReader
@@ -51,7 +51,7 @@ def test_the_updates_of_a_real_server_come_once_across_its_restart(
     server = RunningServer.start(tmp_path / "data")
     try:
         with server.sign_up() as client:
-            inbox: Any = Inbox()
+            inbox: Any = MessageInbox()
             reader = TaskFeedReader(client, inbox)
             readers.append(reader)
             inbox.wait_for(is_waiting)
@@ -74,7 +74,7 @@ def test_the_updates_of_a_real_server_come_once_across_its_restart(
 def test_a_server_without_the_stream_is_asked_for_its_tasks(readers: list[TaskFeedReader]) -> None:
     client: Any = StubClient()
     client.tasks = [{"id": 1, "goal": "g", "status": "RUNNING"}]
-    inbox: Any = Inbox()
+    inbox: Any = MessageInbox()
     reader = TaskFeedReader(client, inbox)
     readers.append(reader)
     inbox.wait_for(is_waiting)
@@ -95,7 +95,7 @@ def test_an_answer_from_before_a_change_is_not_shown(
         return [{"id": len(asked), "goal": "g", "status": "RUNNING"}]
 
     client.list_tasks = list_tasks
-    inbox: Any = Inbox()
+    inbox: Any = MessageInbox()
     reader = TaskFeedReader(client, inbox)
     readers.append(reader)
     while not asked:
@@ -109,7 +109,7 @@ def test_an_answer_from_before_a_change_is_not_shown(
 def test_a_failure_is_told_and_the_next_attempt_is_made(readers: list[TaskFeedReader]) -> None:
     client: Any = StubClient()
     client.tasks = ConnectionFailed("gone")
-    inbox: Any = Inbox()
+    inbox: Any = MessageInbox()
     readers.append(TaskFeedReader(client, inbox))
     inbox.wait_for(lambda got: len(failures(got)) > 1)
     client.tasks = []
@@ -122,18 +122,18 @@ def test_a_token_that_only_the_old_server_knew_is_not_the_end_of_the_session(
     old: Any = StubClient()
     new: Any = StubClient()
     old.tasks = AuthenticationError("no", status_code=401)
-    inbox: Any = Inbox()
-    reader = TaskFeedReader(old, inbox, successor=lambda: messages.ClientReplaced(NEXT, new))
+    inbox: Any = MessageInbox()
+    reader = TaskFeedReader(old, inbox, successor=lambda: messages.SuccessorFound(NEXT, new))
     readers.append(reader)
     got = inbox.wait_for(is_waiting)
-    assert isinstance(got[0], messages.ClientReplaced) and reader.client is new
+    assert isinstance(got[0], messages.SuccessorFound) and reader.client is new
     assert failures(got) == []
 
 
 def test_a_token_that_the_same_server_refuses_is(readers: list[TaskFeedReader]) -> None:
     client: Any = StubClient()
     client.tasks = AuthenticationError("no", status_code=401)
-    inbox: Any = Inbox()
+    inbox: Any = MessageInbox()
     readers.append(TaskFeedReader(client, inbox, successor=lambda: None))
     assert failures(inbox.wait_for(failures))[0] is client.tasks
 
@@ -145,11 +145,11 @@ def test_a_server_that_cannot_be_started_is_said_and_not_tried_every_second(
     client.tasks = ConnectionFailed("gone")
     tries: list[None] = []
 
-    def successor() -> messages.ClientReplaced:
+    def successor() -> messages.SuccessorFound:
         tries.append(None)
         raise BeRayException("it does not start")
 
-    inbox: Any = Inbox()
+    inbox: Any = MessageInbox()
     readers.append(TaskFeedReader(client, inbox, successor=successor))
     got = failures(inbox.wait_for(lambda got: len(failures(got)) >= 20))
     assert [str(error) for error in got[:3]] == ["gone", "it does not start", "gone"]
@@ -160,7 +160,7 @@ def test_closing_returns_at_once_from_a_server_that_says_nothing(
     beray_server: RunningServer,
 ) -> None:
     with beray_server.sign_up() as client:
-        inbox: Any = Inbox()
+        inbox: Any = MessageInbox()
         reader = TaskFeedReader(client, inbox)
         inbox.wait_for(is_waiting)
         task_state = [thread for thread in threading.enumerate() if thread.name == "beray-board"]

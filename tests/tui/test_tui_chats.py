@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -21,8 +22,9 @@ from tests.tui.dashboard_pilot import (
     until_shown,
 )
 from tests.tui.test_tui_keys import type_ahead
-from tui.chat.message_box import MessageBox
 from tui.composer.goal import GoalArea
+from tui.composer.message_box import MessageBox
+from tui.widgets.file_browser import FileBrowser
 from tui.widgets.task_list import TaskList
 
 GO_ON = "!echo begun; while [ ! -e go ]; do sleep 0.02; done; echo over"
@@ -77,6 +79,14 @@ async def test_a_chat_is_opened_and_answers_in_the_log(
         assert rows[rows.index("!echo one") :][:2] == ["!echo one", "echo two"]
         assert area.text == "" and pilot.app.focused is area
         await until_shown(pilot, "◇ idle")
+        (task,) = beray_client.list_tasks()
+        app: Any = pilot.app
+        account = app.session.server.account
+        assert app.user_state.draft(f"{account} #{task['id']}") is None
+        await pilot.press("up")  # shows earlier messages
+        await until(pilot, lambda: area.text == "!echo one\necho two")
+        await pilot.press("down", "down")
+        await until(pilot, lambda: area.text == "")
         await pilot.press("c")  # is a letter here, and no key
         assert area.text == "c"
 
@@ -85,6 +95,12 @@ async def test_each_chat_has_its_own_name_and_draft(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
+        await pilot.press("c")
+        await until_shown(pilot, "A conversation with the agent")
+        await fill(pilot, "#name", "a/b")
+        await until(pilot, lambda: pilot.app.screen.query(".refused"))
+        assert chats(beray_client) == []
+        await pilot.press("escape")
         (await new_chat(pilot)).load_text("for the first")
         await pilot.press("escape")
         area = await new_chat(pilot)
@@ -101,43 +117,6 @@ async def test_each_chat_has_its_own_name_and_draft(
         await until(pilot, lambda: area.text == "for the second")
         await pilot.press("enter")
         await until(pilot, lambda: pilot.app.focused is area)
-
-
-async def test_drafts_of_messages_survive_a_restart(
-    beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path
-) -> None:
-    (tmp_path / "with.txt").write_text("x")
-    async with dashboard(beray_server, beray_client) as pilot:
-        area = await new_chat(pilot)
-        area.load_text("half a sen")
-        box(pilot)._paths = (tmp_path / "with.txt",)
-        await until(pilot, lambda: area.text == "half a sen" and idle(pilot))
-        await pilot.press("escape")
-        await new_chat(pilot)
-    async with dashboard(beray_server, beray_client) as pilot:
-        area = await new_chat(pilot, "chat 1")
-        await until(pilot, lambda: area.text == "half a sen")
-        await until_shown(pilot, "with.txt")
-        area.load_text("!cat with.txt")
-        await pilot.press("enter")
-        await until(pilot, lambda: area.text == "" and idle(pilot))
-    async with dashboard(beray_server, beray_client) as pilot:
-        area = await new_chat(pilot, "chat 1")
-        assert area.text == ""
-
-
-async def test_invalid_chat_names_are_rejected(
-    beray_server: RunningServer, beray_client: BeRayClient
-) -> None:
-    async with dashboard(beray_server, beray_client) as pilot:
-        await pilot.press("c")
-        await until_shown(pilot, "A conversation with the agent")
-        for name in ("a/b", "..", " ", "x" * 101):
-            await fill(pilot, "#name", name)
-            await until(pilot, lambda: pilot.app.screen.query(".refused"))
-        assert chats(beray_client) == []
-        await fill(pilot, "#name", "ärger ☕")
-        await until_shown(pilot, "chat ärger ☕")
 
 
 async def test_messages_are_rejected_during_an_answer_which_s_stops(
@@ -159,39 +138,6 @@ async def test_messages_are_rejected_during_an_answer_which_s_stops(
         await until_shown(pilot, "The agent is not answering")
         await pilot.press("m", "enter")
         await until(pilot, lambda: "more" in log_rows(pilot))
-
-
-async def test_an_error_of_the_server_is_shown_and_the_text_kept(
-    beray_server: RunningServer, beray_client: BeRayClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with dashboard(beray_server, beray_client) as pilot:
-        area = await new_chat(pilot)
-        monkeypatch.setattr(box(pilot), "_problem", lambda: "")
-        await say(pilot, "   ")
-        await until_shown(pilot, "The message is empty.")
-        await say(pilot, GO_ON)
-        await until(pilot, lambda: "begun" in log_rows(pilot))
-        await say(pilot, "!echo two")
-        await until_shown(pilot, "An answer is still running; send the message")
-        assert area.text == "!echo two"
-        (task,) = beray_client.list_tasks()
-        beray_client.upload_file(task["id"], "go", b"")
-        await until(pilot, lambda: idle(pilot))
-
-
-async def test_the_text_is_kept_while_the_server_is_unreachable(tmp_path: Path) -> None:
-    with RunningServer.start(tmp_path / "server") as server:
-        client = server.sign_up()
-        async with dashboard(server, client) as pilot:
-            area = await new_chat(pilot)
-            server.kill()
-            await say(pilot, "!echo later")
-            await until(pilot, lambda: box(pilot).has_class("refused"))
-            assert area.text == "!echo later"
-            server.restart()
-            await until_shown(pilot, "● online")
-            await pilot.press("enter")
-            await until(pilot, lambda: "later" in log_rows(pilot))
 
 
 async def test_attachments_of_a_message_link_to_their_preview(
@@ -217,7 +163,7 @@ async def test_attachments_of_a_message_link_to_their_preview(
         rows = log_rows(pilot)
         at = rows.index("!cat notes.txt data/q1.csv")
         assert rows[at + 1 : at + 3] == ["notes.txt", "data/q1.csv"]
-        assert not box(pilot).draft.attachments
+        assert not box(pilot).editor.attachments
         (task,) = beray_client.list_tasks()
         said = [
             e for e in beray_client.get_task(task["id"])["events"] if e["type"] == "USER_MESSAGE"
@@ -235,39 +181,11 @@ async def test_a_missing_attachment_is_rejected_before_sending(
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
         area = await new_chat(pilot)
-        box(pilot)._paths = (tmp_path / "gone.md",)
+        box(pilot).editor.attachments = (tmp_path / "gone.md",)
         await say(pilot, "look at it")
         await until_shown(pilot, "no such file or folder")
         assert area.text == "look at it"
         assert "look at it" not in log_rows(pilot)
-
-
-async def test_up_shows_earlier_messages(
-    beray_server: RunningServer, beray_client: BeRayClient
-) -> None:
-    async with dashboard(beray_server, beray_client) as pilot:
-        area = await new_chat(pilot)
-        for word in ("one", "two"):
-            await say(pilot, f"!echo {word}")
-            await until(pilot, lambda word=word: word in log_rows(pilot) and idle(pilot))  # type: ignore[misc]
-        await pilot.press("up")
-        await until(pilot, lambda: area.text == "!echo two")
-        await pilot.press("up")
-        await until(pilot, lambda: area.text == "!echo one")
-        await pilot.press("down", "down")
-        await until(pilot, lambda: area.text == "")
-
-
-async def test_deleting_a_chat_asks_with_a_description_of_the_loss(
-    beray_server: RunningServer, beray_client: BeRayClient
-) -> None:
-    async with dashboard(beray_server, beray_client) as pilot:
-        await new_chat(pilot)
-        await pilot.press("escape", "x")
-        await until_shown(pilot, "Delete this chat?", "Its messages, its files")
-        await pilot.press("y")
-        await until_shown(pilot, "No tasks yet")
-        assert chats(beray_client) == []
 
 
 async def test_chats_and_tasks_are_in_one_list(
@@ -306,6 +224,5 @@ async def test_a_chat_hides_turn_statuses_and_shows_sent_files(
         await pilot.press("e", "k", "enter")
         await until_shown(pilot, "# Three quarters")
         await pilot.press("e", "k", "k", "enter")
-        files = main(pilot)._files
-        assert files is not None
+        files = main(pilot).query_one(FileBrowser)
         await until(pilot, lambda: files._sought == "timetable.csv")

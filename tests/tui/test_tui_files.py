@@ -48,7 +48,7 @@ async def show_files(pilot: Pilot[None]) -> None:
     await until(
         pilot,
         lambda: (
-            main(pilot)._files_due is None
+            not main(pilot).files.is_due
             and not any(thread.name == "beray-call" for thread in threading.enumerate())
         ),
     )
@@ -87,7 +87,7 @@ async def test_a_long_folder_is_read_on_where_the_cursor_reaches_its_end(
         await pilot.press("end")
         await until(pilot, lambda: rows(pilot) == names("", 35))
         await until_shown(pilot, "content 30")
-        assert main(pilot).selected_file == "030.txt"
+        assert main(pilot).files.selected_file == "030.txt"
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -110,14 +110,14 @@ async def test_the_folders_of_a_large_tree_are_read_when_they_are_opened(
 
         # Read again: what was open stays open, and the cursor where it is.
         await pilot.press("home", "down", "down")
-        await until(pilot, lambda: main(pilot).selected_file == "a/001.txt")
+        await until(pilot, lambda: main(pilot).files.selected_file == "a/001.txt")
         (work_dir / "a/000.txt").unlink()
         (work_dir / "a/0000").write_text("new")
         (work_dir / "b/c/new").write_text("new")
         await pilot.press("f5")
         changed = ["a", "a/0000", *names("a/", 10, 1), "… more", "b", "empty"]
         await until(pilot, lambda: rows(pilot) == changed)
-        assert main(pilot).selected_file == "a/001.txt"
+        assert main(pilot).files.selected_file == "a/001.txt"
 
         # A folder that was deleted goes, and with it what was open in it.
         for path in (work_dir / "a").iterdir():
@@ -171,17 +171,17 @@ async def test_a_file_of_the_log_is_found_in_folders_that_were_not_open(
         await until(pilot, lambda: rows(pilot) == ["deep"])
         browser = main(pilot).query_one(FileBrowser)
         browser.select("deep/er/004.txt")
-        await until(pilot, lambda: main(pilot).selected_file == "deep/er/004.txt")
+        await until(pilot, lambda: main(pilot).files.selected_file == "deep/er/004.txt")
         await until_shown(pilot, "content 4")
         # It need not be among the first of its folder.
         browser.select("deep/er/014.txt")
-        await until(pilot, lambda: main(pilot).selected_file == "deep/er/014.txt")
+        await until(pilot, lambda: main(pilot).files.selected_file == "deep/er/014.txt")
         await until_shown(pilot, "content 14")
         await until(pilot, lambda: rows(pilot)[-2:] == ["… more", "deep/er/014.txt"])
         (work_dir / "deep/new").write_text("new")
         await pilot.press("f5")
         await until(pilot, lambda: "deep/new" in rows(pilot))
-        assert main(pilot).selected_file == "deep/er/014.txt"
+        assert main(pilot).files.selected_file == "deep/er/014.txt"
 
 
 async def test_a_deep_tree_is_shown_down_to_a_level(

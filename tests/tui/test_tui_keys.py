@@ -77,17 +77,6 @@ async def test_what_is_typed_while_a_code_is_asked_for_is_shown_nowhere(tmp_path
         assert value(pilot, "#code") == "123456"
 
 
-async def test_stopping_a_task_that_has_ended_says_so(tmp_path: Path) -> None:
-    client = stub.full_client()
-    stopped: list[int] = []
-    client.stop_task = stopped.append  # type: ignore[assignment]
-    async with stub.stub_app(client, tmp_path).run_test(notifications=True) as pilot:
-        await until_shown(pilot, "● live")
-        await pilot.press("down", "s")
-        await until_shown(pilot, "Task #10 has already ended")
-    assert stopped == []
-
-
 @pytest.mark.parametrize("width", [20, 40, 60, 80])
 async def test_the_footer_of_a_narrow_terminal_shows_no_rests_of_keys(
     tmp_path: Path, width: int
@@ -136,7 +125,7 @@ async def test_before_the_tasks_are_known_no_key_does_harm_and_a_goal_can_be_giv
         screen_of_tasks = pilot.app.screen
         assert isinstance(screen_of_tasks, MainScreen)
         screen_of_tasks.filter_tasks()
-        screen_of_tasks.use_client(client)  # type: ignore[arg-type]
+        screen_of_tasks.post_message(messages.ClientReplaced())
         await pilot.press("n")
         await until(pilot, lambda: pilot.app.screen is not screen_of_tasks)
         client.blocked.set()

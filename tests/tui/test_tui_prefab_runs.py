@@ -101,7 +101,9 @@ async def test_another_account_sees_nothing_of_the_last_one(tmp_path: Path) -> N
         await call(pilot)
         await pilot.press(*"secret", "ctrl+r")
         await until_shown(pilot, "● running", "1,000 rows")
-        app._switch_to(Target("https://other.example", "other", "token-2", "eve@example.org"))
+        app.session.switch_to(
+            Target("https://other.example", "other", "token-2", "eve@example.org")
+        )
         await until(pilot, lambda: isinstance(pilot.app.screen, MainScreen))
         assert gateway.runs[0].closed.is_set()
         await until_shown(pilot, "● online")

@@ -11,7 +11,6 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 from textual.widgets import OptionList, Select
 
-from beray.config import Target
 from beray.gateway import (
     AuthenticationError,
     MissingSecretError,
@@ -26,7 +25,7 @@ from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tests.tui.gateway_stub import DONE, StubGateway, event, full_gateway, function_of
 from tests.tui.prefab_pilot import CONVERT, call, over, prefabs, simple_gateway
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
-from tui.messages import ClientReplaced, SignedIn
+from tui.messages import SignedIn, SuccessorFound
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.form.form import FunctionForm
 from tui.prefabs.list_screen import PrefabOptionList, PrefabsScreen
@@ -95,7 +94,7 @@ async def test_a_session_that_has_ended_is_asked_for_again(tmp_path: Path) -> No
         await pilot.press("P")
         await until(pilot, lambda: isinstance(pilot.app.screen, SignInAgainScreen))
         gateway.prefabs, client.tasks = gateway_stub.PREFABS, stub.TASKS
-        app.post_message(SignedIn(Target(app.target.url, "work", "new", app.target.email)))
+        app.post_message(SignedIn(replace(app.session.server.target, token="new")))
         await until_shown(pilot, "Table tool", "● online")
         assert (
             app._run_registry is not None
@@ -110,8 +109,8 @@ async def test_the_address_is_that_of_the_server_that_took_the_place(tmp_path: P
         await until_shown(pilot, "● online", "● live")
         await pilot.press("P")
         await until_shown(pilot, "Table tool", "https://beray.example")
-        other = replace(app.target, url="https://beray.example:8443")
-        app.post_message(ClientReplaced(other, app.client))
+        other = replace(app.session.server.target, url="https://beray.example:8443")
+        app.post_message(SuccessorFound(other, app.session.server.client))
         await until_shown(pilot, "https://beray.example:8443")
 
 

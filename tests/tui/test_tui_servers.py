@@ -12,7 +12,6 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
-from textual.widgets._toast import Toast
 
 from beray import local_server
 from beray.config import LOCAL, Profiles, Target
@@ -27,7 +26,7 @@ from tui import account
 from tui.app import BeRayApp
 from tui.screens.main import MainScreen
 from tui.screens.profiles import ProfilesScreen, ServerRow, rows
-from tui.screens.sign_in import SignInElsewhereScreen, SignInScreen
+from tui.screens.sign_in import SignInElsewhereScreen
 
 
 @pytest.fixture
@@ -106,7 +105,7 @@ async def test_from_one_server_to_another_and_back_and_out(
             # The own server starts where it is free, and knows nothing of signing out.
             await choose(pilot, LOCAL)
             await until_shown(pilot, "local server", "No tasks yet", "● online")
-            assert app.target.embedded and app.renew is not None
+            assert app.session.server.target.embedded and app.session.renew is not None
             await open_servers(pilot, LOCAL)
             await pilot.press("o")
             await until_shown(pilot, "no account to sign out of")
@@ -114,7 +113,7 @@ async def test_from_one_server_to_another_and_back_and_out(
             # Out of the first one.
             await choose(pilot, "work")
             await until_shown(pilot, "the task of ada", "● online")
-            assert app.renew is None
+            assert app.session.renew is None
             await app.run_action("sign_out")
             await until_shown(pilot, "Signed out of work", "E-mail")
             assert len(app.screen_stack) == 2
@@ -146,21 +145,6 @@ def token_dies(call: Callable[[], object]) -> bool:
     return False
 
 
-async def test_a_token_of_the_environment_is_left_alone(
-    beray_server: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = beray_server.sign_up()
-    monkeypatch.setenv("BERAY_TOKEN", token_of(client))
-    app = BeRayApp(Target(beray_server.url, "given", token_of(client)), Profiles())
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until_shown(pilot, "● online")
-        await open_servers(pilot, "given")
-        await pilot.press("o")
-        await until(pilot, lambda: isinstance(app.screen, SignInScreen))
-        await until_shown(pilot, "Signed out of given; BERAY_TOKEN is set and remains")
-    assert client.get_current_user()["email"]
-
-
 async def test_an_own_server_that_does_not_start_is_said_in_the_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,18 +159,6 @@ async def test_an_own_server_that_does_not_start_is_said_in_the_list(
         await until_shown(pilot, "Could not start the local server: its log is /tmp/log")
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
-
-
-async def test_profiles_that_cannot_be_read_are_said(tmp_path: Path) -> None:
-    app = stub.stub_app(stub.full_client(), tmp_path)
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until_shown(pilot, "● online")
-        (tmp_path / "profiles.json").write_text("no JSON")
-        await pilot.press("f3")
-        # The path in the message decides where its lines break on the screen.
-        await until(
-            pilot, lambda: any("valid profiles" in str(t.render()) for t in app.screen.query(Toast))
-        )
 
 
 def test_every_server_is_one_row(tmp_path: Path) -> None:
@@ -225,9 +197,9 @@ async def test_hostile_names_and_addresses_are_shown_and_nothing_more(tmp_path: 
     app = stub.stub_app(stub.full_client(), tmp_path)
     for place in range(3):
         target = Target(f"https://h{place}.example", f"{place}{HOSTILE}")
-        app.profiles.sign_in(target, "token", HOSTILE)
-    app.profiles = Profiles(app.profiles.path)
-    app.profiles.sign_out(app.profiles.names()[1])
+        app.session.profiles.sign_in(target, "token", HOSTILE)
+    app.session.profiles = Profiles(app.session.profiles.path)
+    app.session.profiles.sign_out(app.session.profiles.names()[1])
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until_shown(pilot, "● online")
         await pilot.press("f3")

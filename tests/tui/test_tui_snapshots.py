@@ -226,7 +226,10 @@ def test_registering_with_a_code_that_is_refused(looks_right: Any) -> None:
         app = pilot.app
         assert isinstance(app, BeRayApp)
         await until_shown(pilot, "Create an account")
-        at_rest: Any = RegisterScreen(app.client, app.target, app.profiles, clock=lambda: 0.0)
+        server = app.session.server
+        at_rest: Any = RegisterScreen(
+            server.client, server.target, app.session.profiles, clock=lambda: 0.0
+        )
         app.push_screen(at_rest)
         await until_shown(pilot, "Code from the e-mail")
         await fill(pilot, "#email", "ada@example.org")
@@ -246,8 +249,8 @@ async def at_the_servers(pilot: Pilot[None]) -> None:
         ("lab", "http://[::1]:8000", "ada@lab.example"),
         ("a profile whose name is longer than its place", f"https://{'long.' * 14}example", "ada"),
     ):
-        app.profiles.sign_in(Target(url, name), "token", email)
-    app.profiles.sign_out("lab")
+        app.session.profiles.sign_in(Target(url, name), "token", email)
+    app.session.profiles.sign_out("lab")
     await until_shown(pilot, "● online", "● live")
     await pilot.press("f3")
     await until_shown(pilot, "Servers", "signed out", "current")

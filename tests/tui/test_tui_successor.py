@@ -51,9 +51,9 @@ async def test_the_next_server_is_found_and_the_events_go_on(
 
         await until(pilot, lambda: "begun" in rows())
         end()
-        await until(pilot, lambda: app.target != first, 30)
+        await until(pilot, lambda: app.session.server.target != first, 30)
         second = local_server.ensure()
-        assert app.target == second and second.token != first.token
+        assert app.session.server.target == second and second.token != first.token
         await until_shown(pilot, "● online", second.url, "■ ended")
         assert rows().count("begun") == 1
         assert rows()[-1].startswith(("failed (", "stopped ("))

@@ -61,23 +61,6 @@ async def test_tasks_made_elsewhere_appear_and_their_status_is_live(
         await until_shown(pilot, "✓ completed")
 
 
-async def test_only_the_selected_tasks_stream_is_read(
-    beray_server: RunningServer, beray_client: BeRayClient
-) -> None:
-    for word in ("first", "second"):
-        made = beray_client.create_task(f"!echo the {word} one")
-        for _ in beray_client.stream_task_updates(made["id"]):
-            pass
-    async with dashboard(beray_server, beray_client) as pilot:
-        await until(pilot, lambda: "the second one" in log_rows(pilot))
-        before = main(pilot)._reader
-        assert before is not None
-        await pilot.press("down")
-        await until(pilot, lambda: "the first one" in log_rows(pilot))
-        assert "the second one" not in log_rows(pilot)
-        assert before._events.closed
-
-
 async def test_stop_stops_and_delete_asks_first(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -37,12 +38,11 @@ class AttachmentList(OptionList):
         Binding("delete,backspace", "remove", "Remove", key_display="del")
     ]
 
+    @dataclass(eq=False, repr=False)
     class Removed(Message):
         """Request to remove an attachment or an MCP server."""
 
-        def __init__(self, item: Path | Tool) -> None:
-            super().__init__()
-            self.item = item
+        item: Path | Tool
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id, markup=False, compact=True)

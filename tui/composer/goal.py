@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from textual import events
-from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.content import Content
-from textual.keys import Keys
 from textual.message import Message
 from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult, Selection
 
 from beray.sanitize import printable
 from beray.schema import MAX_GOAL_CHARS
+from tui._textual_compat import read_alt_enter_as_line_break
 
-# Terminals without the Kitty protocol send this for alt+enter; Textual would treat it as enter.
-if isinstance(ANSI_SEQUENCES_KEYS, dict):
-    ANSI_SEQUENCES_KEYS.setdefault("\x1b\r", (Keys.ControlJ,))
+read_alt_enter_as_line_break()
 
 NEWLINE_KEYS: Final = frozenset({"ctrl+j", "shift+enter", "alt+enter", "ctrl+enter", "shift+\r"})
 """Keys that insert a line break; terminals report them under different names."""
@@ -38,23 +36,21 @@ class GoalArea(TextArea):
     class Submitted(Message):
         """Enter was pressed."""
 
+    @dataclass(eq=False, repr=False)
     class EditRejected(Message):
         """Text was changed or not inserted; ``text`` is the message for the user."""
 
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
+        text: str
 
+    @dataclass(eq=False, repr=False)
     class HistoryRequested(Message):
         """The cursor was moved beyond the first or the last line.
 
-        Args:
+        Attributes:
             older: Whether the next older entry of the history is requested, else a newer one.
         """
 
-        def __init__(self, older: bool) -> None:
-            super().__init__()
-            self.older = older
+        older: bool
 
     def __init__(
         self, text: str = "", *, placeholder: Content = PLACEHOLDER, id: str = "goal-text"
@@ -94,17 +90,14 @@ class GoalArea(TextArea):
         edit.text = shown
         return super().edit(edit)
 
-    async def _on_key(self, event: events.Key) -> None:
-        if event.key == "enter":
+    def on_key(self, event: events.Key) -> None:
+        if event.key == "enter" or event.key in NEWLINE_KEYS:
             event.stop()
-            event.prevent_default()
-            self.post_message(self.Submitted())
-        elif event.key in NEWLINE_KEYS:
-            event.stop()
-            event.prevent_default()
-            self._replace_via_keyboard("\n", *self.selection)
-        else:
-            await super()._on_key(event)
+            event.prevent_default()  # ``TextArea`` would insert a line break for enter
+            if event.key == "enter":
+                self.post_message(self.Submitted())
+            else:
+                self.replace("\n", *self.selection, maintain_selection_offset=False)
 
     def action_cursor_up(self, select: bool = False) -> None:
         if not select and self.navigator.is_first_wrapped_line(self.cursor_location):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from textual.message import Message
 
 from tui.composer.attachments import Attachment
@@ -9,38 +11,34 @@ from tui.composer.listing import DirectoryListing
 from tui.composer.sending import SubmitResult
 
 
+@dataclass(eq=False, repr=False)
 class AttachmentInspected(Message):
     """An attachment was inspected."""
 
-    def __init__(self, attachment: Attachment) -> None:
-        super().__init__()
-        self.attachment = attachment
+    attachment: Attachment
 
 
 class InspectionCancelled(Message):
     """An attachment was removed before its inspection ended."""
 
 
+@dataclass(eq=False, repr=False)
 class DirectoryListed(Message):
     """A directory was listed for the entered ``text``."""
 
-    def __init__(self, text: str, listing: DirectoryListing) -> None:
-        super().__init__()
-        self.text = text
-        self.listing = listing
+    text: str
+    listing: DirectoryListing
 
 
+@dataclass(eq=False, repr=False)
 class SendCompleted(Message):
     """A task or chat message was sent."""
 
-    def __init__(self, sent: SubmitResult) -> None:
-        super().__init__()
-        self.sent = sent
+    sent: SubmitResult
 
 
+@dataclass(eq=False, repr=False)
 class SendFailed(Message):
     """A task or chat message could not be sent."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+    error: Exception

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -37,21 +38,18 @@ from tui.io import background
 class PathInput(SanitizedInput):
     """Input that recognises the paths of files dropped on the terminal."""
 
+    @dataclass(eq=False, repr=False)
     class Dropped(Message):
         """Files were dropped; ``paths`` are absolute."""
 
-        def __init__(self, paths: list[Path]) -> None:
-            super().__init__()
-            self.paths = paths
+        paths: list[Path]
 
-    def _on_paste(self, event: events.Paste) -> None:
+    def on_paste(self, event: events.Paste) -> None:
         paths = dropped_paths(event.text)
-        if not paths:
-            super()._on_paste(event)
-            return
-        event.prevent_default()
-        event.stop()
-        self.post_message(self.Dropped(paths))
+        if paths:
+            event.prevent_default()  # the base class would insert the text
+            event.stop()
+            self.post_message(self.Dropped(paths))
 
 
 class PathScreen(ModalScreen[list[Path] | None]):

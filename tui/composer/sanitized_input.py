@@ -20,7 +20,7 @@ class SanitizedInput(Input):
         blanks = len(value) - len(value.lstrip(" ")), len(value) - len(value.rstrip(" "))
         return " " * blanks[0] + one_line(value, MAX_CHARS) + " " * blanks[1]
 
-    def _on_paste(self, event: events.Paste) -> None:
+    def on_paste(self, event: events.Paste) -> None:
         """Insert all lines of the text; ``Input`` would insert only the first one."""
         event.prevent_default()
         event.stop()

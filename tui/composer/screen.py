@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -14,14 +13,12 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Footer, Static, TextArea
 
-from beray.sanitize import printable
 from beray.schema import MAX_GOAL_CHARS
 from tui import sanitize
 from tui.composer import editor
 from tui.composer.attachment_list import AttachmentList
-from tui.composer.attachments import add_attachments
+from tui.composer.draft_editor import DraftEditor
 from tui.composer.goal import GoalArea
-from tui.composer.history_navigation import HistoryNavigator
 from tui.composer.history_screen import HistoryScreen
 from tui.composer.mcp_servers_screen import McpServersScreen
 from tui.composer.path_screen import PathScreen
@@ -40,7 +37,7 @@ class ComposerScreen(ModalScreen[TaskDraft | None]):
     """Dialog that returns a draft to be created, or ``None``; then the draft is kept.
 
     Args:
-        memory: Storage of the history and the drafts.
+        user_state: Storage of the history and the drafts.
         account: Account of the draft, as returned by ``tui.state.user_state.account_of``.
         initial: Initial content, instead of the account's draft.
         problem: Reason why the last attempt to create the task failed; shown below the goal.
@@ -59,29 +56,33 @@ class ComposerScreen(ModalScreen[TaskDraft | None]):
 
     def __init__(
         self,
-        memory: UserState,
+        user_state: UserState,
         account: str,
         initial: TaskDraft | None = None,
         *,
         problem: str = "",
     ) -> None:
         super().__init__()
-        self._memory = memory
+        self._user_state = user_state
         self._account = account
-        draft = memory.draft(account)
+        draft = user_state.draft(account)
         if initial is not None and draft is not None and draft != initial and draft.goal:
-            memory.add_to_history(draft)  # the replaced draft can be found there
+            user_state.add_to_history(draft)  # the replaced draft can be found there
         self._supplied = initial
         self._initial_problem = problem
         self._initial = initial or draft or TaskDraft()
-        self._attachments = self._initial.attachments
-        self._tools: Sequence[Tool] = self._initial.tools or ()
-        self._navigator: HistoryNavigator | None = None
+        self._editor = DraftEditor(
+            area=lambda: self._area,
+            history=user_state.history,
+            user_state=user_state,
+            key=account,
+            initial=self._initial,
+        )
 
     @property
     def draft(self) -> TaskDraft:
         """Current content."""
-        return TaskDraft(self._area.text, list(self._tools) or None, self._attachments)
+        return self._editor.draft
 
     @property
     def _area(self) -> GoalArea:
@@ -124,10 +125,10 @@ class ComposerScreen(ModalScreen[TaskDraft | None]):
         )
 
     def _show_attachments(self) -> None:
-        attachment_list = self.query_one(AttachmentList)
-        if attachment_list.has_focus and not self._attachments and not self._tools:
+        attachment_list, editor = self.query_one(AttachmentList), self._editor
+        if attachment_list.has_focus and not editor.attachments and not editor.tools:
             self.set_focus(self._area)
-        attachment_list.show(self._attachments, self._tools)
+        attachment_list.show(editor.attachments, editor.tools)
 
     def _show_problem(self, text: str) -> None:
         self.query_one(".problem", Static).update(sanitize.line(text))
@@ -142,45 +143,23 @@ class ComposerScreen(ModalScreen[TaskDraft | None]):
     def _changed(self) -> None:
         self._clear_problem()
         self._show_goal()
-        if self._navigator is not None:
-            if self._area.text == printable(self._navigator.current.goal):
-                return  # an entry of the history becomes the draft only when it is edited
-            self._navigator = None
-        self._save_draft()
-
-    def _save_draft(self) -> None:
-        """Save the current content as the account's draft."""
-        draft = self.draft
-        if draft.is_empty:
-            self._memory.drop_draft(self._account)
-        else:
-            self._memory.keep_draft(self._account, draft)
+        self._editor.text_changed()
 
     def on_goal_area_edit_rejected(self, message: GoalArea.EditRejected) -> None:
         # After the change event of the same edit, which clears the problem.
         self.call_after_refresh(self._show_problem, message.text)
 
     def on_goal_area_history_requested(self, message: GoalArea.HistoryRequested) -> None:
-        if self._navigator is None:
-            if not message.older:
-                return
-            self._navigator = HistoryNavigator(self._memory.history(), self.draft)
-        entry = self._navigator.older() if message.older else self._navigator.newer()
-        if entry is not None:
-            self._tools = entry.tools or ()
-            self._area.replace_text(entry.goal, at_end=not message.older)
+        if self._editor.recall(older=message.older):
             self._show_attachments()
 
     def on_attachment_list_removed(self, message: AttachmentList.Removed) -> None:
-        self._attachments = tuple(path for path in self._attachments if path is not message.item)
-        self._tools = [tool for tool in self._tools if tool is not message.item]
+        self._editor.remove(message.item)
         self._attachments_changed()
 
     def _attachments_changed(self) -> None:
         self._clear_problem()
-        self._navigator = None
         self._show_attachments()
-        self._save_draft()
 
     # Actions
 
@@ -192,14 +171,14 @@ class ComposerScreen(ModalScreen[TaskDraft | None]):
         if problem:
             self._show_problem(problem)
         else:
-            self._memory.keep_draft(self._account, draft)
+            self._user_state.keep_draft(self._account, draft)
             self.dismiss(draft)
             self.set_focus(self._area)
 
     @on(Button.Pressed, "#later")
     def action_leave(self) -> None:
-        if self._navigator is None and self.draft != self._supplied:
-            self._save_draft()
+        if self.draft != self._supplied:
+            self._editor.save()
         self.dismiss(None)
 
     def action_clear(self) -> None:
@@ -207,37 +186,36 @@ class ComposerScreen(ModalScreen[TaskDraft | None]):
         if self._area.text:
             self._area.clear()
         else:
-            self._attachments, self._tools = (), ()
+            self._editor.remove_all()
             self._attachments_changed()
 
     @on(Button.Pressed, "#attach")
     def action_attach(self) -> None:
         def chosen(paths: list[Path] | None) -> None:
-            self._attachments, problem = add_attachments(self._attachments, paths or ())
-            self._attachments_changed()
-            if problem:
-                self._show_problem(problem)
+            if paths is not None:
+                problem = self._editor.add_attachments(paths)
+                self._attachments_changed()
+                if problem:
+                    self._show_problem(problem)
 
-        last = self._attachments[-1].parent if self._attachments else Path.cwd()
-        self.app.push_screen(PathScreen(last), chosen)
+        self.app.push_screen(PathScreen(self._editor.last_directory), chosen)
 
     @on(Button.Pressed, "#servers")
     def action_servers(self) -> None:
         def chosen(tools: list[Tool] | None) -> None:
-            if tools is not None and tools != list(self._tools):
-                self._tools = tools
+            if tools is not None and tools != list(self._editor.tools):
+                self._editor.set_tools(tools)
                 self._attachments_changed()
 
-        self.app.push_screen(McpServersScreen(self._tools), chosen)
+        self.app.push_screen(McpServersScreen(self._editor.tools), chosen)
 
     def action_history(self) -> None:
         def chosen(draft: TaskDraft | None) -> None:
             if draft is not None:
-                self._tools = draft.tools or ()
-                self._area.replace_text(draft.goal)
+                self._editor.replace(draft)
                 self._attachments_changed()
 
-        self.app.push_screen(HistoryScreen(self._memory.history()), chosen)
+        self.app.push_screen(HistoryScreen(self._user_state.history()), chosen)
 
     def action_editor(self) -> None:
         before = self._area.text

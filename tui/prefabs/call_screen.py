@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, cast
+from typing import ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -32,9 +32,6 @@ from tui.prefabs.spec import PrefabFunction, PrefabSpec
 from tui.sanitize import local_name
 from tui.screens.save import SaveScreen
 from tui.widgets.key_footer import KeyFooter
-
-if TYPE_CHECKING:
-    from tui.dashboard import Dashboard
 
 _TICK_SECONDS: Final = 1.0
 
@@ -65,10 +62,6 @@ class CallScreen(Screen[None]):
         self._call: CallState = registry.call(spec.id, function.name)
         self._refused: Run | None = None
         """Run whose rejection is already shown in the form."""
-
-    @property
-    def dashboard(self) -> Dashboard:
-        return cast("Dashboard", self.app)
 
     def compose(self) -> ComposeResult:
         spec, function = self.spec, self.function
@@ -189,7 +182,7 @@ class CallScreen(Screen[None]):
 
     def session_ended(self, error: Exception) -> None:
         """Have the app ask the user to sign in if the server requires it."""
-        if not self.dashboard.target.embedded:
+        if not self._registry.target.embedded:
             self.app.post_message(messages.SessionEnded(one_line(report.error_text(error))))
 
     def on_run_pane_secret_requested(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from textual import on
 from textual.app import ComposeResult
@@ -32,7 +32,6 @@ from tui.widgets.status_bar import StatusBar
 
 if TYPE_CHECKING:
     from beray.gateway import GatewayClient
-    from tui.dashboard import Dashboard
 
 _SETTLE_SECONDS: Final = 0.12
 """Time for which the cursor must rest on a prefab before its spec is read."""
@@ -107,10 +106,6 @@ class PrefabsScreen(Screen[None]):
         self._settling: Timer | None = None
         self._asked: set[tuple[str, str]] = set()
 
-    @property
-    def dashboard(self) -> Dashboard:
-        return cast("Dashboard", self.app)
-
     # Composition
 
     def compose(self) -> ComposeResult:
@@ -160,7 +155,7 @@ class PrefabsScreen(Screen[None]):
 
     def on_prefabs_failed(self, message: PrefabsFailed) -> None:
         error = message.error
-        if isinstance(error, AuthenticationError) and not self.dashboard.target.embedded:
+        if isinstance(error, AuthenticationError) and not self._registry.target.embedded:
             self.app.post_message(messages.SessionEnded(one_line(report.error_text(error))))
         refused = isinstance(error, (APIError, InvalidResponseError))
         state = ConnectionState.REFUSED if refused else ConnectionState.OFFLINE
@@ -273,17 +268,16 @@ class PrefabsScreen(Screen[None]):
         if row is None or found is None or not found.functions:
             return
         if found.status != DEPLOYED:
-            self.dashboard.show_notification(
-                f"{found.id} is {found.status} and cannot be called", "warning"
-            )
+            self._warn(f"{found.id} is {found.status} and cannot be called")
             return
         function = found.function(row.function) if row.function else found.functions[0]
         if function is None:
-            self.dashboard.show_notification(
-                f"Version {found.version} has no function {row.function}", "warning"
-            )
+            self._warn(f"Version {found.version} has no function {row.function}")
             return
         self.app.push_screen(CallScreen(self._registry, found, function))
+
+    def _warn(self, text: str) -> None:
+        self.notify(one_line(text), severity="warning", markup=False)
 
     def action_help(self) -> None:
         from tui.screens.help import HelpScreen

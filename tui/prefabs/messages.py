@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
@@ -10,74 +11,66 @@ if TYPE_CHECKING:
     from tui.prefabs.run import Run
 
 
+@dataclass(eq=False, repr=False)
 class PrefabsArrived(Message):
     """The list of prefabs was read."""
 
-    def __init__(self, infos: list[Any]) -> None:
-        super().__init__()
-        self.infos = infos
+    infos: list[Any]
 
 
+@dataclass(eq=False, repr=False)
 class PrefabsFailed(Message):
     """The list of prefabs could not be read."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class SpecArrived(Message):
     """The spec of a prefab was read in the requested version."""
 
-    def __init__(self, prefab_id: str, version: str, data: dict[str, Any]) -> None:
-        super().__init__()
-        self.prefab_id = prefab_id
-        self.version = version
-        self.data = data
+    prefab_id: str
+    version: str
+    data: dict[str, Any]
 
 
+@dataclass(eq=False, repr=False)
 class SpecFailed(Message):
     """The spec of a prefab could not be read."""
 
-    def __init__(self, prefab_id: str, version: str, error: Exception) -> None:
-        super().__init__()
-        self.prefab_id = prefab_id
-        self.version = version
-        self.error = error
+    prefab_id: str
+    version: str
+    error: Exception
 
 
+@dataclass(eq=False, repr=False)
 class RunUpdated(Message):
     """``run`` has received updates."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self.run = run
+    run: Run
 
 
+@dataclass(eq=False, repr=False)
 class OutputArrived(Message):
     """The beginning of an output file was read; ``complete`` if it is the whole file."""
 
-    def __init__(self, content: bytes, complete: bool) -> None:
-        super().__init__()
-        self.content = content
-        self.complete = complete
+    content: bytes
+    complete: bool
 
 
+@dataclass(eq=False, repr=False)
 class OutputFailed(Message):
     """An output file could not be read."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+    error: Exception
 
 
 class SecretSaved(Message):
     """The server has saved the missing secret."""
 
 
+@dataclass(eq=False, repr=False)
 class SecretRejected(Message):
     """The server has not saved the secret."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+    error: Exception

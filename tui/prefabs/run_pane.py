@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from textual import on
@@ -55,19 +56,17 @@ class RunPane(Vertical):
     class SecretRequested(Message):
         """The user wants to enter the missing secret."""
 
+    @dataclass(eq=False, repr=False)
     class PreviewRequested(Message):
         """The user wants to preview ``file``."""
 
-        def __init__(self, file: RunFile) -> None:
-            super().__init__()
-            self.file = file
+        file: RunFile
 
+    @dataclass(eq=False, repr=False)
     class SaveRequested(Message):
         """The user wants to save ``files``, either one or all of them."""
 
-        def __init__(self, files: Sequence[RunFile]) -> None:
-            super().__init__()
-            self.files = files
+        files: Sequence[RunFile]
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.app import SystemCommand
@@ -15,7 +16,9 @@ def commands(screen: MainScreen) -> Iterator[SystemCommand]:
     """Yield the commands that are available now."""
     yield SystemCommand("New task", "Enter a goal", screen.action_new_task)
     yield SystemCommand("New chat", "Talk with the agent", screen.action_new_chat)
-    yield SystemCommand("Prefabs", "Run functions with files", screen.dashboard.action_prefabs)
+    yield SystemCommand(
+        "Prefabs", "Run functions with files", partial(screen.app.run_action, "prefabs")
+    )
     if screen.task_state.selected_task is not None:
         yield from _of_task(screen)
         yield from _of_log(screen)
@@ -24,7 +27,7 @@ def commands(screen: MainScreen) -> Iterator[SystemCommand]:
 
 
 def _of_task(screen: MainScreen) -> Iterator[SystemCommand]:
-    if screen.selected_chat is not None:
+    if screen.chats.selected is not None:
         yield SystemCommand("Message", "Write to the selected chat", screen.action_message)
         yield SystemCommand("Stop answer", "Stop the current answer", screen.action_stop_task)
         yield SystemCommand("Delete chat", "With its messages and files", screen.action_delete_task)
@@ -35,7 +38,7 @@ def _of_task(screen: MainScreen) -> Iterator[SystemCommand]:
     yield SystemCommand("Events", "Show the task's log", lambda: screen.action_show("events"))
     yield SystemCommand("Files", "Show the task's files", lambda: screen.action_show("files"))
     yield SystemCommand("Download ZIP", "All files of the task", screen.action_download_zip)
-    if screen.selected_file is not None:
+    if screen.files.selected_file is not None:
         yield SystemCommand("Download file", "The selected file", screen.action_download)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.content import Content
@@ -10,6 +12,9 @@ from textual.widgets import ContentSwitcher, Static
 from tui.log.pane import LogPane
 from tui.widgets.inbox import Inbox
 from tui.widgets.task_head import TaskHead
+
+if TYPE_CHECKING:
+    from tui.widgets.file_browser import FileBrowser
 
 _WELCOME = Content.from_markup(
     "[b]No tasks yet[/b]\n\n"
@@ -31,6 +36,8 @@ class Panes(Container):
         self.events = LogPane(id="events")
         self.detail = ContentSwitcher(self.events, initial="events", id="detail")
         self.of_task = Vertical(self.head, self.detail, id="task")
+        self._position = ""
+        self.detail.border_title = self._detail_title()
 
     @property
     def complete(self) -> bool:
@@ -42,6 +49,41 @@ class Panes(Container):
     def compose(self) -> ComposeResult:
         yield self.inbox
         yield self.of_task
+
+    @property
+    def shown(self) -> str:
+        """What is shown of the selected task: "events" or "files"."""
+        return self.detail.current or "events"
+
+    def turn_to(self, what: str) -> None:
+        """Show the "events" or the "files" of the selected task."""
+        self.detail.current = what
+        self.detail.border_title = self._detail_title()
+        self._show_position()
+
+    def show_position(self, text: str) -> None:
+        """Show the position in the log below the log."""
+        self._position = text
+        self._show_position()
+
+    async def add_files(self) -> FileBrowser:
+        """Add the files, which are not needed before they are first shown."""
+        from tui.widgets.file_browser import FileBrowser
+
+        files = FileBrowser(id="files")
+        await self.detail.add_content(files)
+        return files
+
+    def _show_position(self) -> None:
+        self.detail.border_subtitle = self._position if self.shown == "events" else ""
+
+    def _detail_title(self) -> Content:
+        """Return the names of both panes; a click shows the other one."""
+        events, files = ("b", "dim") if self.shown == "events" else ("dim", "b")
+        return Content.from_markup(
+            f"[{events} @click=screen.show('events')]Events[/]"
+            f" [dim]│[/] [{files} @click=screen.show('files')]Files[/]"
+        )
 
 
 class Welcome(Container):

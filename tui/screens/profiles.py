@@ -26,28 +26,25 @@ _CELLS: Final = 54
 """Width of a row, so that each row takes two lines."""
 
 
+@dataclass(eq=False, repr=False)
 class ServerSelected(Message):
     """The user selected ``target`` and is signed in there."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__()
-        self.target = target
+    target: Target
 
 
+@dataclass(eq=False, repr=False)
 class SignInRequested(Message):
     """The user selected ``target`` and has to sign in there."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__()
-        self.target = target
+    target: Target
 
 
+@dataclass(eq=False, repr=False)
 class SignOutRequested(Message):
     """The user wants to sign out of the profile ``name``."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
+    name: str
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,9 @@ from beray.transfers.local_names import on_disk
 from beray.transfers.transfer import Transfer
 from tui import messages, sanitize, status
 from tui.composer.dropped import dropped_paths
+from tui.controllers.interfaces import Download
 from tui.io import background
 from tui.widgets.field import Field
-
-Download = Callable[[Path, bool, Transfer], Path]
-"""Downloads to a path and returns it; overwrites an existing file only if the flag is True."""
 
 _STEP_BYTES = 256 * 1024
 

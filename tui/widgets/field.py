@@ -25,7 +25,7 @@ class FieldInput(Input):
         super().__init__(value, password=secret)
         self._whole = whole
 
-    def _on_paste(self, event: Paste) -> None:
+    def on_paste(self, event: Paste) -> None:
         event.prevent_default()
         event.stop()
         self._take(event.text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
@@ -18,20 +20,18 @@ from tui.widgets.line_view import LineView
 class FileBrowser(Horizontal):
     """File tree with a preview. Requests directories and previews through messages."""
 
+    @dataclass(eq=False, repr=False)
     class PreviewRequested(Message):
         """The cursor is on the file ``path``: its preview is needed."""
 
-        def __init__(self, path: str) -> None:
-            super().__init__()
-            self.path = path
+        path: str
 
+    @dataclass(eq=False, repr=False)
     class FolderRequested(Message):
         """A page of a directory is needed: the first one, or the one after the cursor ``after``."""
 
-        def __init__(self, path: str, after: str | None) -> None:
-            super().__init__()
-            self.path = path
-            self.after = after
+        path: str
+        after: str | None
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

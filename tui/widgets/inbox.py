@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
@@ -45,12 +46,11 @@ class Inbox(Vertical):
         Binding("escape", "unfilter", "All tasks", show=False),
     ]
 
+    @dataclass(eq=False, repr=False)
     class Filtered(Message):
         """The text of the filter has changed."""
 
-        def __init__(self, query: str) -> None:
-            super().__init__()
-            self.query = query
+        query: str
 
     _titles = ("", "")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from textual.message import Message
 from textual.widgets import Footer
 
+from tui._textual_compat import footer_is_ready
+
 
 class KeyFooter(Footer):
     """Footer that announces its first display and is rebuilt only if the keys have changed.
@@ -39,4 +41,4 @@ class KeyFooter(Footer):
             for active in self.screen.active_bindings.values()
         ]
         options = (self.compact, self.combine_groups, self.show_command_palette)
-        return (self._bindings_ready, options, keys)
+        return (footer_is_ready(self), options, keys)

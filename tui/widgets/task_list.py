@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar, Final
 
@@ -50,12 +51,11 @@ class TaskList(ScrollView, can_focus=True):
         Binding("end,G", "edge(1)", "Last", show=False),
     ]
 
+    @dataclass(eq=False, repr=False)
     class Highlighted(Message):
         """The cursor is on another task, or the list is empty."""
 
-        def __init__(self, task_id: int | None) -> None:
-            super().__init__()
-            self.task_id = task_id
+        task_id: int | None
 
     class Opened(Message):
         """The user opened the task under the cursor."""

@@ -1,14 +1,13 @@
-"""Sending of a message with its attachments to a chat, and names of chats."""
+"""Sending of a message with its attachments to a chat."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beray.exceptions import ConfigurationError
-from beray.schema import MAX_ATTACHMENTS, MAX_CHAT_NAME_CHARS, Task
+from beray.schema import MAX_ATTACHMENTS
 from beray.transfers.transfer import Transfer
 from tui.composer.attachments import inspect_attachments, work_dir_paths
 from tui.composer.sending import SubmitResult, upload_attachments, upload_note
@@ -57,22 +56,3 @@ def send_message(
     return SubmitResult(
         client.send_chat_message(chat, text, names), upload_note(attachments, left_out, held=True)
     )
-
-
-def unused_chat_name(tasks: Iterable[Task]) -> str:
-    """Return a default name that no chat in ``tasks`` has."""
-    used_names = {task.get("chat") for task in tasks}
-    return next(
-        name for name in (f"chat {number}" for number in count(1)) if name not in used_names
-    )
-
-
-def chat_name_problem(name: str) -> str | None:
-    """Return the reason why ``name`` is not a valid name for a chat, or ``None``."""
-    if not name:
-        return "The name is empty. Enter a name."
-    if len(name) > MAX_CHAT_NAME_CHARS:
-        return f"The name has {len(name)} characters; the maximum is {MAX_CHAT_NAME_CHARS}."
-    if "/" in name or name in (".", "..") or not name.isprintable():
-        return "The name must be printable, must not contain / and must not be . or .."
-    return None

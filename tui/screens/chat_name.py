@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from tui.chat.send_message import chat_name_problem
+from tui.state.chat_names import chat_name_problem
 from tui.widgets.field import Field
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -19,9 +20,8 @@ from beray.sanitize import printable
 from beray.schema import Task
 from tui import sanitize
 from tui.composer.attachment_list import AttachmentList
-from tui.composer.attachments import add_attachments
+from tui.composer.draft_editor import DraftEditor
 from tui.composer.goal import GoalArea
-from tui.composer.history_navigation import HistoryNavigator
 from tui.state.task_draft import TaskDraft
 from tui.state.user_state import UserState
 
@@ -36,7 +36,7 @@ class MessageBox(Vertical):
 
     Args:
         history: Returns the user's messages in the chat so far, oldest first.
-        memory: Storage of the drafts.
+        user_state: Storage of the drafts.
         account: Account of the drafts, as returned by ``tui.state.user_state.account_of``.
         id: Identifier of the widget.
     """
@@ -46,30 +46,33 @@ class MessageBox(Vertical):
         Binding("escape", "leave", "Log"),
     ]
 
+    @dataclass(eq=False, repr=False)
     class MessageSubmitted(Message):
         """Request to send ``draft`` as a message to the chat ``task_id``."""
 
-        def __init__(self, task_id: int, draft: TaskDraft) -> None:
-            super().__init__()
-            self.task_id = task_id
-            self.draft = draft
+        task_id: int
+        draft: TaskDraft
 
     def __init__(
         self,
         history: Callable[[], Sequence[str]],
-        memory: UserState,
+        user_state: UserState,
         account: str,
         *,
         id: str | None = None,
     ) -> None:
         super().__init__(id=id)
-        self._history = history
-        self._memory = memory
+        self._user_state = user_state
         self._account = account
         self._task_id: int | None = None
-        self._paths: tuple[Path, ...] = ()
         self._answering = self._sending = False
-        self._navigator: HistoryNavigator | None = None
+        self.editor = DraftEditor(
+            area=lambda: self.area,
+            history=lambda: [TaskDraft(printable(text)) for text in history()],
+            user_state=user_state,
+            key=None,
+            initial=TaskDraft(),
+        )
 
     def compose(self) -> ComposeResult:
         yield AttachmentList("message-files")
@@ -78,17 +81,12 @@ class MessageBox(Vertical):
 
     def on_mount(self) -> None:
         self.border_title, self.border_subtitle = "Message", _KEYS
-        self._show_files()
+        self._show_attachments()
 
     @property
     def area(self) -> GoalArea:
         """Text area of the message."""
         return self.query_one(GoalArea)
-
-    @property
-    def draft(self) -> TaskDraft:
-        """Current content."""
-        return TaskDraft(self.area.text, attachments=self._paths)
 
     # Display
 
@@ -101,10 +99,9 @@ class MessageBox(Vertical):
             sending: Whether the submitted message is being sent.
         """
         if task["id"] != self._task_id:
-            if self._navigator is None:
-                self._save_draft()
-            self._task_id = task["id"]
-            self._load_draft(self._memory.draft(self._draft_key(task["id"])) or TaskDraft())
+            self.editor.save()
+            self._task_id, key = task["id"], self._draft_key(task["id"])
+            self._load_draft(key, self._user_state.draft(key) or TaskDraft())
         if (answering, sending) != (self._answering, self._sending):
             self._answering, self._sending = answering, sending
             title = "Sending …" if sending else "The agent is answering" if answering else "Message"
@@ -115,13 +112,14 @@ class MessageBox(Vertical):
 
     def message_sent(self, task_id: int, draft: TaskDraft) -> None:
         """Remove the draft of a sent message; a draft that was changed meanwhile is kept."""
-        self._memory.created(self._draft_key(task_id), draft)
-        if task_id == self._task_id and self.draft == draft:
-            self._load_draft(TaskDraft())
+        key = self._draft_key(task_id)
+        self._user_state.created(key, draft)
+        if task_id == self._task_id and self.editor.draft == draft:
+            self._load_draft(key, TaskDraft())
 
     def discard_draft(self, task_id: int) -> None:
         """Discard the draft of a deleted chat."""
-        self._memory.drop_draft(self._draft_key(task_id))
+        self._user_state.drop_draft(self._draft_key(task_id))
 
     def show_problem(self, text: str) -> None:
         """Show an error message below the text."""
@@ -135,43 +133,33 @@ class MessageBox(Vertical):
     def _clear_problem(self) -> None:
         self.remove_class("refused")
 
-    def _load_draft(self, draft: TaskDraft) -> None:
+    def _load_draft(self, key: str, draft: TaskDraft) -> None:
         """Replace the content by ``draft``. Undo cannot restore the text of another chat."""
-        self._navigator = None
         self.area.load_text(draft.goal)
         self.area.move_cursor(self.area.document.end)
-        self._paths = draft.attachments
-        self._show_files()
-        self._clear_problem()
+        self.editor.open(key, draft)
+        self._attachments_changed()
 
     def _draft_key(self, task_id: int) -> str:
         """Return the key under which the draft of a chat is stored."""
         return f"{self._account} #{task_id}"
 
-    def _save_draft(self) -> None:
-        """Save the current content as the draft of the chat."""
-        if self._task_id is None:
-            return
-        key = self._draft_key(self._task_id)
-        if self.draft.is_empty:
-            self._memory.drop_draft(key)
-        elif self.draft != self._memory.draft(key):
-            self._memory.keep_draft(key, self.draft)
-
     # Attachments
 
-    def _show_files(self) -> None:
+    def _attachments_changed(self) -> None:
+        self._clear_problem()
+        self._show_attachments()
+
+    def _show_attachments(self) -> None:
         attachment_list = self.query_one(AttachmentList)
-        if attachment_list.has_focus and not self._paths:
+        if attachment_list.has_focus and not self.editor.attachments:
             self.focus_text()
-        attachment_list.show(self._paths)
+        attachment_list.show(self.editor.attachments)
 
     def on_attachment_list_removed(self, message: AttachmentList.Removed) -> None:
         message.stop()
-        self._paths = tuple(path for path in self._paths if path is not message.item)
-        self._clear_problem()
-        self._show_files()
-        self._save_draft()
+        self.editor.remove(message.item)
+        self._attachments_changed()
 
     def action_attach(self) -> None:
         from tui.composer.path_screen import PathScreen
@@ -181,15 +169,12 @@ class MessageBox(Vertical):
         def chosen(paths: list[Path] | None) -> None:
             if paths is None or task_id != self._task_id:
                 return
-            self._paths, problem = add_attachments(self._paths, paths)
-            self._clear_problem()
-            self._show_files()
-            self._save_draft()
+            problem = self.editor.add_attachments(paths)
+            self._attachments_changed()
             if problem:
                 self.show_problem(problem)
 
-        last = self._paths[-1].parent if self._paths else Path.cwd()
-        self.app.push_screen(PathScreen(last), chosen)
+        self.app.push_screen(PathScreen(self.editor.last_directory), chosen)
 
     # Text
 
@@ -197,11 +182,7 @@ class MessageBox(Vertical):
     def _changed(self, event: TextArea.Changed) -> None:
         event.stop()
         self._clear_problem()
-        if self._navigator is not None:
-            if self.area.text == printable(self._navigator.current.goal):
-                return  # an entry of the history becomes the draft only when it is edited
-            self._navigator = None
-        self._save_draft()
+        self.editor.text_changed()
 
     def on_goal_area_edit_rejected(self, message: GoalArea.EditRejected) -> None:
         message.stop()
@@ -210,14 +191,7 @@ class MessageBox(Vertical):
 
     def on_goal_area_history_requested(self, message: GoalArea.HistoryRequested) -> None:
         message.stop()
-        if self._navigator is None:
-            if not message.older:
-                return
-            sent = [TaskDraft(printable(text)) for text in self._history()]
-            self._navigator = HistoryNavigator(sent, TaskDraft(self.area.text))
-        entry = self._navigator.older() if message.older else self._navigator.newer()
-        if entry is not None:
-            self.area.replace_text(entry.goal, at_end=not message.older)
+        self.editor.recall(older=message.older)
 
     def on_goal_area_submitted(self, message: GoalArea.Submitted) -> None:
         message.stop()
@@ -225,7 +199,7 @@ class MessageBox(Vertical):
         if problem:
             self.show_problem(problem)
         elif self._task_id is not None:
-            self.post_message(self.MessageSubmitted(self._task_id, self.draft))
+            self.post_message(self.MessageSubmitted(self._task_id, self.editor.draft))
 
     def _problem(self) -> str:
         """Return the reason why the message cannot be sent now, or ""."""

@@ -1,1 +1,0 @@
-"""Chats with an agent: composing and sending messages."""
