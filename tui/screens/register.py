@@ -105,9 +105,8 @@ class RegisterScreen(Screen[None]):
         self._show_step()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # The footer also calls this while the fields are not mounted.
-        fields = [field.input for field in self.query("#email, #code").results(Field)]
-        return action != "next_field" or self.focused in fields
+        # The footer also calls this while the fields or their inputs are not mounted.
+        return action != "next_field" or self.focused in self.query("#email Input, #code Input")
 
     def action_next_field(self) -> None:
         email = self.query_one("#email", Field).input
