@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from beray.config import Profiles, Target
 from beray.exceptions import APIError, InvalidResponseError
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tui import messages
 from tui.screens.main import MainScreen
+from tui.screens.register import RegisterScreen
+from tui.screens.sign_in import SignInScreen
 
 SECRET = "a secret phrase"
 KEYS = {"\r": "enter", "@": "at", ".": "full_stop", " ": "space", "-": "minus"}
@@ -54,6 +59,22 @@ async def test_a_known_address_has_the_cursor_at_the_password_from_the_first_key
         type_ahead(pilot, SECRET)
         await until(pilot, lambda: value(pilot, "#password") == SECRET)
         assert value(pilot, "#email") == "ada@example.test"
+
+
+@pytest.mark.parametrize("screen_type", [SignInScreen, RegisterScreen])
+async def test_the_bindings_of_a_form_can_be_read_while_it_is_mounted(
+    tmp_path: Path, screen_type: type[SignInScreen] | type[RegisterScreen]
+) -> None:
+    client: Any = stub.StubClient()
+    async with stub.stub_app(client, tmp_path, token=None).run_test() as pilot:
+        await until_shown(pilot, "Create an account")
+        form = screen_type(client, Target("https://beray.example", "work"), Profiles())
+        pilot.app.push_screen(form)
+        # The footer reads them at any time, also between the mounting of a field and its input.
+        while not form.query("#password Input"):
+            form.active_bindings  # noqa: B018
+            await asyncio.sleep(0)
+        assert form.active_bindings
 
 
 async def test_what_is_typed_while_a_code_is_asked_for_is_shown_nowhere(tmp_path: Path) -> None:
