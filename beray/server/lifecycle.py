@@ -180,8 +180,7 @@ class BeRayServer(uvicorn.Server):
         try:
             async with asyncio.timeout(GRACEFUL_SECONDS):
                 await self.services.chat_connections.send_disconnect_notices()
-                await self.services.chats.close()
-                await self.services.queue.close()
+                await self.services.executor.close()
                 await self.services.gateway.prefabs.runs.close()
         except TimeoutError:
             log.error("some runs did not end in time", seconds=GRACEFUL_SECONDS)
@@ -272,7 +271,7 @@ class EmbeddedServer(BeRayServer):
         while not self.should_exit:
             services = self.services
             runs = services.gateway.prefabs.runs
-            idle = services.queue.idle and services.chats.idle and runs.idle
+            idle = services.executor.idle and runs.idle
             if idle and self.activity.quiet_seconds() > self.idle_seconds:
                 log.info("stopping after a time without activity", seconds=self.idle_seconds)
                 self.should_exit = True

@@ -17,6 +17,7 @@ from beray.server.settings import Settings
 from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.store import ResourceUsage, Store
 from beray.server.storage.tables import Task
+from beray.server.tasks.run_policy import kind_of
 
 KINDS: Final = ResourceUsage._fields
 _UNITS: Final = {
@@ -37,7 +38,7 @@ class Budget:
         self._daily = _limits(settings, "daily")
         self._usage = Usage()
         # Each answer of a chat is a separate run with the limits of a task.
-        self._scope = "this task" if task.chat is None else "this answer"
+        self._scope = {"goal": "this task", "answer": "this answer"}[kind_of(task)]
         self._earlier_usage = Usage(**task.usage) if task.usage else Usage()
 
     async def begin(self) -> float | None:
