@@ -102,7 +102,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         workspaces = await run_in_threadpool(
             Workspaces,
             settings.data_dir / "workspaces",
-            sandbox.disk_space,
+            quota_of=sandbox.disk_space,
             uid_of=sandbox.uid_of,
             reserve=reserve,
         )
@@ -110,23 +110,29 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await run_in_threadpool(
             work_dir_owners.correct_owners, workspaces.root, users, sandbox.uid_of
         )
-        deletion = TaskDeletion(store, workspaces, partial(chat_history_path, settings))
+        deletion = TaskDeletion(
+            store=store, workspaces=workspaces, history_path=partial(chat_history_path, settings)
+        )
         await run_in_threadpool(deletion.report_unknown, users)
-        feed = TaskFeed(store)
-        event_log = EventLog(store, feed)
+        feed = TaskFeed(store=store)
+        event_log = EventLog(store=store, feed=feed)
         event_log.start()
         closing.push_async_callback(event_log.close)
         url: str | None = getattr(app.state, "url", None)
         active_requests = ActiveRequests()
         listener = None
         if sandbox.kind == "bubblewrap":
-            listener = TokenListener(app, settings.data_dir / "scratch")
+            listener = TokenListener(app=app, directory=settings.data_dir / "scratch")
         tokens = InternalTokenStore(store)
-        access = RunTokens(url, tokens, active_requests, listener)
-        gateway = await closing.enter_async_context(
-            running_gateway(settings, store, sandbox, tokens, access)
+        access = RunTokens(
+            url=url, tokens=tokens, active_requests=active_requests, listener=listener
         )
-        runners = Runners(settings, sandbox)
+        gateway = await closing.enter_async_context(
+            running_gateway(
+                settings=settings, store=store, sandbox=sandbox, tokens=tokens, access=access
+            )
+        )
+        runners = Runners(settings=settings, sandbox=sandbox)
         closing.push_async_callback(runners.close)
         watch = FileWatcher(workspaces.root)
         watch.start()
@@ -142,7 +148,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             access=access,
             has_prefabs=lambda: bool(gateway.prefabs.registry.newest_versions()),
         )
-        end_writer = EndWriter(event_log)
+        end_writer = EndWriter(event_log=event_log)
         closing.push_async_callback(end_writer.close)
         goals = GoalPolicy(
             limits=SlotLimits(slots=settings.slots, slots_per_user=settings.slots_per_user),
@@ -180,7 +186,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             executor=executor,
             end_writer=end_writer,
         )
-        accounts = await closing.enter_async_context(running_accounts(settings, store))
+        accounts = await closing.enter_async_context(
+            running_accounts(settings=settings, store=store)
+        )
         await _warn_of_missing_accounts(settings, accounts)
         app.state.sandbox = sandbox
         app.state.services = Services(
@@ -200,7 +208,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             gateway=gateway,
             active_requests=active_requests,
             sandbox=sandbox,
-            readiness=Readiness(settings, store, sandbox),
+            readiness=Readiness(settings=settings, store=store, sandbox=sandbox),
         )
         await runners.start()
         await executor.recover()

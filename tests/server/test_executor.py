@@ -99,7 +99,7 @@ class Bench:
 
     def __init__(self, unfinished: Sequence[UnfinishedTask] = ()) -> None:
         self.log = Log()
-        self.ends = EndWriter(cast(EventLog, self.log))
+        self.ends = EndWriter(event_log=cast(EventLog, self.log))
         self.goals = Policy(
             self.log, SlotLimits(slots=2, slots_per_user=None), outlives_server=True
         )

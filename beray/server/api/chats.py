@@ -132,7 +132,7 @@ class ChatConnection:
     """
 
     def __init__(
-        self, websocket: WebSocket, app: Services, task: Task, *, sends_files: bool = True
+        self, websocket: WebSocket, *, app: Services, task: Task, sends_files: bool = True
     ) -> None:
         self._websocket = websocket
         self._app = app

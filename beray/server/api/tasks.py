@@ -224,7 +224,7 @@ async def list_tasks(
     headers = {"X-Total-Count": str(extent.total)}
     if extent.has_more:
         headers["Link"] = _next_page(request, before=extent.oldest, limit=limit)
-    return JsonStream(tasks.json_array(user.id, extent), app.settings, headers)
+    return JsonStream(tasks.json_array(user.id, extent), settings=app.settings, headers=headers)
 
 
 @router.get("/{task_id}", response_model=schema.Task)
@@ -237,7 +237,7 @@ async def get_task(task: OwnTask, app: AppServices) -> JsonStream:
     extent = await app.event_log.pages.newest_extent(
         task.id, task.last_seq, max_events=MAX_TASK_EVENTS, max_bytes=MAX_EVENT_BYTES
     )
-    return JsonStream(_with_events(app, task, extent), app.settings)
+    return JsonStream(_with_events(app, task, extent), settings=app.settings)
 
 
 async def _with_events(app: Services, task: Task, extent: EventRange) -> AsyncIterator[bytes]:
@@ -271,7 +271,7 @@ async def list_events(
     if is_cut:
         left = limit - extent.count
         headers["Link"] = _next_page(request, after=extent.last, limit=left)
-    return JsonStream(pages.json_array(task.id, extent), app.settings, headers)
+    return JsonStream(pages.json_array(task.id, extent), settings=app.settings, headers=headers)
 
 
 def _next_page(request: Request, **query: int) -> str:

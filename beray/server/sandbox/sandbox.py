@@ -68,9 +68,9 @@ class Sandbox:
     def __init__(
         self,
         kind: Kind,
+        *,
         settings: Settings,
         problem: str | None = None,
-        *,
         network: NetworkState | None = None,
     ) -> None:
         self.kind = kind
@@ -79,7 +79,7 @@ class Sandbox:
         network = network or network_policy.find_state(
             sandboxed=sandboxed, shared=settings.shared, allow=settings.network_destinations()
         )
-        self.networks = TaskNetworks(settings, network, sandboxed=sandboxed)
+        self.networks = TaskNetworks(settings=settings, state=network, sandboxed=sandboxed)
         self._settings = settings
         self._scratch = settings.data_dir / "scratch"
         self._uids = detection.own_uids(settings) if sandboxed else None
@@ -97,7 +97,7 @@ class Sandbox:
             raise SandboxUnavailable(decision.problem)
         sandboxed = decision.kind == "bubblewrap"
         network = await detection.find_network(settings, sandboxed=sandboxed)
-        sandbox = cls(decision.kind, settings, decision.problem, network=network)
+        sandbox = cls(decision.kind, settings=settings, problem=decision.problem, network=network)
         await run_in_threadpool(sandbox._prepare)
         if decision.problem is not None:
             reason = decision.problem

@@ -33,7 +33,7 @@ class TaskNetworks:
         sandboxed: True if commands run in bubblewrap; otherwise they use the host's network.
     """
 
-    def __init__(self, settings: Settings, state: NetworkState, *, sandboxed: bool) -> None:
+    def __init__(self, *, settings: Settings, state: NetworkState, sandboxed: bool) -> None:
         self.state = state
         self._settings = settings
         self._sandboxed = sandboxed

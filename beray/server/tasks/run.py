@@ -91,7 +91,7 @@ class GoalRunner:
         """
         started = time.monotonic()
         await self._log_running(task.id)
-        budget = Budget(self._store, self._settings, task)
+        budget = Budget(store=self._store, settings=self._settings, task=task)
         try:
             outcome, problem = await self._run_with_access(
                 task, goal or task.goal, conversation, budget

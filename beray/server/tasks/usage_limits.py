@@ -31,7 +31,7 @@ _UNITS: Final = {
 class Budget:
     """Usage and limits of one run."""
 
-    def __init__(self, store: Store, settings: Settings, task: Task) -> None:
+    def __init__(self, *, store: Store, settings: Settings, task: Task) -> None:
         self._store = store
         self._task = task
         self._limits = _minimum_limits(_limits(settings, "task"), task.limits or {})

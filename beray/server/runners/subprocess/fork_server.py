@@ -35,6 +35,7 @@ class RunProcess:
     """
 
     def __init__(
+        *,
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -58,7 +59,7 @@ class ForkServer:
         runners: Names of the runners whose modules the fork server imports.
     """
 
-    def __init__(self, data_dir: Path, runners: Sequence[str]) -> None:
+    def __init__(self, *, data_dir: Path, runners: Sequence[str]) -> None:
         self._arguments = [str(data_dir), *runners]
         self._process: Process | None = None
         self._requests: socket.socket | None = None

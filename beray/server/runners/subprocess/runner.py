@@ -43,6 +43,7 @@ class SubprocessRunner:
     def __init__(
         self,
         name: Literal["model", "acp", "agent"],
+        *,
         forks: ForkServer,
         settings: Settings,
         sandbox: Sandbox,
@@ -65,7 +66,7 @@ class SubprocessRunner:
         }
         async with self._forks.process(frame) as process:
             try:
-                last = await _FrameReader(process, sink).read_to_end()
+                last = await _FrameReader(process=process, sink=sink).read_to_end()
             except asyncio.CancelledError:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LEAVE_SECONDS):
@@ -110,7 +111,7 @@ class _FrameReader:
     A separate task fills a bounded queue, so that reading continues while events are written.
     """
 
-    def __init__(self, process: RunProcess, sink: Sink) -> None:
+    def __init__(self, *, process: RunProcess, sink: Sink) -> None:
         self._process = process
         self._sink = sink
         self._frames: asyncio.Queue[Frame] = asyncio.Queue(MAX_QUEUED_FRAMES)

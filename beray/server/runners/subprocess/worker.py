@@ -70,7 +70,7 @@ async def _run(link: socket.socket, frame: Frame) -> None:
     settings.set_listener(address, embedded=embedded)
     network = NetworkState.from_dict(frame["network"])
     runner = _runner(
-        frame["runner"], settings, Sandbox(frame["sandbox"], settings, network=network)
+        frame["runner"], settings, Sandbox(frame["sandbox"], settings=settings, network=network)
     )
     executing = asyncio.create_task(_execute(runner, job, sink))
     listening = asyncio.create_task(_listen(reader, sink, executing))
@@ -89,14 +89,14 @@ def _runner(name: str, settings: Settings, sandbox: Sandbox) -> Runner:
     if name == "acp":
         from beray.server.runners.acp import AcpRunner
 
-        return AcpRunner(settings, sandbox)
+        return AcpRunner(settings=settings, sandbox=sandbox)
     if name == "agent":
         from beray.server.runners.remote_agent import AgentRunner
 
-        return AgentRunner(settings)
+        return AgentRunner(settings=settings)
     from beray.server.runners.model import ModelRunner
 
-    return ModelRunner(settings, sandbox)
+    return ModelRunner(settings=settings, sandbox=sandbox)
 
 
 async def _execute(runner: Runner, job: Job, sink: _ServerSink) -> None:
