@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import sys
 from asyncio.subprocess import Process
@@ -15,8 +14,8 @@ from typing import Final
 import structlog
 
 from beray.server.connections.open_files import inherited_limit
-from beray.server.runners.subprocess import framing
-from beray.server.runners.subprocess.framing import Frame
+from beray.server.runners.subprocess import protocol
+from beray.server.runners.subprocess.protocol import Frame
 
 SWEEP_SECONDS: Final = 10.0
 """Maximum duration of terminating all processes of a run."""
@@ -35,8 +34,8 @@ class RunProcess:
     """
 
     def __init__(
-        *,
         self,
+        *,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         ended: asyncio.Task[Frame],
@@ -47,7 +46,7 @@ class RunProcess:
 
     async def send(self, frame: Frame) -> None:
         """Send a frame to the run."""
-        self._writer.write(framing.encode(frame))
+        self._writer.write(protocol.encode(frame))
         await self._writer.drain()
 
 
@@ -101,7 +100,9 @@ class ForkServer:
                 raise
         control_reader, control_writer = await asyncio.open_unix_connection(sock=control)
         reader, writer = await asyncio.open_unix_connection(sock=link)
-        process = RunProcess(reader, writer, asyncio.create_task(_read_status(control_reader)))
+        process = RunProcess(
+            reader=reader, writer=writer, ended=asyncio.create_task(_read_status(control_reader))
+        )
         try:
             await process.send({"job": job})
             yield process
@@ -141,8 +142,6 @@ class ForkServer:
 async def _read_status(reader: asyncio.StreamReader) -> Frame:
     """Return the status that the supervisor of a run sends when all its processes have ended."""
     try:
-        data = await reader.read()
-    except OSError:
-        data = b""
-    status: Frame = json.loads(data) if data else {}
-    return status
+        return await protocol.read(reader)
+    except (EOFError, OSError):
+        return {}
