@@ -47,7 +47,7 @@ class Policy:
         self.started: list[int] = []
         self.ended: list[int] = []
         self.cleanup = asyncio.Event()
-        """What a stopped run waits for, like the end of its processes."""
+        """Set when the processes of stopped runs have ended."""
         self.cleanup.set()
         self.preparation = asyncio.Event()
         self.preparation.set()

@@ -113,8 +113,8 @@ async def run_supervised(
         sandbox: Command line of the sandbox; None runs the command without one.
         network: Network namespace and relays of the command.
         wait_for_resources: True to wait until a shortage of descriptors, processes or memory ends.
-        report_leftovers: True to enable ``Supervised.left_running``. Then ``sandbox`` must have no
-            init process of its own, and in a sandbox ``stdin`` is not used.
+        report_leftovers: True to enable ``SupervisedCommand.left_running``. Then ``sandbox`` must
+            have no init process of its own, and in a sandbox ``stdin`` is not used.
 
     Raises:
         OSError: An argument is too long (E2BIG), or the launcher cannot be started.

@@ -184,7 +184,7 @@ class Sandbox:
                 ``BERAY_GATEWAY_URL`` and ``X_INTERNAL_TOKEN``.
 
         Raises:
-            NetworkRefused: The requested network is not available.
+            NetworkUnavailable: The requested network is not available.
         """
         command_network = self.networks.of_command(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
@@ -216,7 +216,7 @@ class Sandbox:
         The result's ``left_running`` returns their names.
 
         Raises:
-            NetworkRefused: The requested network is not available.
+            NetworkUnavailable: The requested network is not available.
         """
         command_network = self.networks.of_command(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
@@ -259,7 +259,7 @@ class Sandbox:
             gateway: As for ``process``.
 
         Raises:
-            NetworkRefused: The agent's network is not available.
+            NetworkUnavailable: The agent's network is not available.
         """
         agent_network = self.networks.of_agent(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
@@ -299,7 +299,7 @@ class Sandbox:
             gateway: As for ``process``.
 
         Raises:
-            NetworkRefused: The requested network is not available.
+            NetworkUnavailable: The requested network is not available.
         """
         if (problem := self.networks.problem("shell", requested=network)) is not None:
             raise NetworkUnavailable(problem)
@@ -344,7 +344,7 @@ class Sandbox:
             network: True if the program requests a network.
 
         Raises:
-            NetworkRefused: The requested network is not available.
+            NetworkUnavailable: The requested network is not available.
         """
         command_network = self.networks.of_command(requested=network)
         async with self._new_scratch(work_dir) as scratch:

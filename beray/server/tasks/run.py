@@ -230,7 +230,7 @@ def _requests(task: Task, name: Literal["network", "gateway"]) -> bool:
 
 
 def chat_history_path(settings: Settings, task_id: int) -> Path:
-    """Return the path of a chat's history; see ``chats.history``."""
+    """Return the path of a chat's history; see ``runners.chat_history``."""
     return settings.data_dir / "conversations" / f"{task_id:d}.jsonl"
 
 

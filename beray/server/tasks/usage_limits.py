@@ -45,7 +45,7 @@ class Budget:
         """Return the time limit of the run in seconds, or None.
 
         Raises:
-            OverBudget: A daily limit of the user is reached.
+            BudgetExceeded: A daily limit of the user is reached.
         """
         day = await self._day()
         left = [self._limits.get("seconds")]
@@ -57,7 +57,7 @@ class Budget:
         """Record the usage of the run so far, before its next request.
 
         Raises:
-            OverBudget: A limit is reached, so the request must not be made.
+            BudgetExceeded: A limit is reached, so the request must not be made.
         """
         await self.record(usage)
         _check_limits(_amounts(usage), self._limits, self._scope)
@@ -90,7 +90,7 @@ class Budget:
         """Return the user's usage of today, or zero if it is not limited.
 
         Raises:
-            OverBudget: A daily limit is reached.
+            BudgetExceeded: A daily limit is reached.
         """
         if not self._daily:
             return ResourceUsage()

@@ -147,7 +147,7 @@ class _ServerSink:
         """Send the usage so far and wait for the server's response.
 
         Raises:
-            OverBudget: The server allows no further request.
+            BudgetExceeded: The server allows no further request.
         """
         response: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._charges.append(response)
