@@ -114,7 +114,7 @@ async def _waits(
     with store.writing() as session:
         session.connection().exec_driver_sql(_FILL, (DELETED_EVENTS, large))
     store.truncate_log()
-    event_log = EventLog(store, TaskFeed(store))
+    event_log = EventLog(store=store, feed=TaskFeed(store=store))
     event_log.start()
     waits = []
     began = time.perf_counter()
@@ -132,7 +132,11 @@ async def _waits(
 
 
 async def _in_steps(store: Store, workspaces: Workspaces, task_id: int) -> None:
-    deletion = TaskDeletion(store, workspaces, lambda _: workspaces.root / "no-conversation")
+    deletion = TaskDeletion(
+        store=store,
+        workspaces=workspaces,
+        history_path=lambda _: workspaces.root / "no-conversation",
+    )
 
     def is_over() -> None:
         while store.deleted_tasks():

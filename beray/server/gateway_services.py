@@ -39,7 +39,7 @@ class ObjectStoreUnavailable(Exception):
     """The configured object store cannot be used; the message contains the reason."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GatewayServices:
     """Services of the gateway, which exist as long as the server runs."""
 
@@ -55,6 +55,7 @@ class GatewayServices:
 
 @asynccontextmanager
 async def running_gateway(
+    *,
     settings: Settings,
     store: Store,
     sandbox: Sandbox,
@@ -72,21 +73,31 @@ async def running_gateway(
             await closing.enter_async_context(_removing_orphans(objects))
         else:
             await closing.enter_async_context(_checking(objects))
-        temporary = TemporaryObjects(store, objects)
+        temporary = TemporaryObjects(database=store, objects=objects)
         await closing.enter_async_context(temporary.running())
         prefabs = await closing.enter_async_context(
-            running_prefabs(settings, store, sandbox, objects, access)
+            running_prefabs(
+                settings=settings, store=store, sandbox=sandbox, objects=objects, access=access
+            )
         )
-        keys, quotas = ApiKeyStore(store), DailyCallQuota(store)
         await run_in_threadpool(tokens.end_runs)
-        wrong_keys = SlidingWindow(WRONG_KEYS_PER_MINUTE, 60.0)
-        yield GatewayServices(objects, temporary, tokens, keys, quotas, prefabs, wrong_keys)
+        yield GatewayServices(
+            objects=objects,
+            temporary=temporary,
+            tokens=tokens,
+            api_keys=ApiKeyStore(store),
+            quotas=DailyCallQuota(database=store),
+            prefabs=prefabs,
+            wrong_keys=SlidingWindow(WRONG_KEYS_PER_MINUTE, 60.0),
+        )
 
 
 def _objects(settings: Settings, store: Store) -> ObjectStore:
     if settings.s3_bucket is None:
         signer = UrlSigner(load_or_create_secret(settings.data_dir / SECRET_FILE), BUCKET)
-        return LocalObjectStore(settings.data_dir / OBJECTS_DIRECTORY, store, signer)
+        return LocalObjectStore(
+            folder=settings.data_dir / OBJECTS_DIRECTORY, database=store, signer=signer
+        )
     try:
         from beray.server.objects.s3 import S3ObjectStore
     except ImportError:
@@ -94,7 +105,7 @@ def _objects(settings: Settings, store: Store) -> ObjectStore:
             f"BERAY_S3_BUCKET is set, but support for S3 is not installed; {how_to_install('s3')}"
         ) from None
     try:
-        return S3ObjectStore(settings)
+        return S3ObjectStore(settings=settings)
     except ValueError as error:
         raise ObjectStoreUnavailable(f"the BERAY_S3_ settings are invalid: {error}") from None
 

@@ -32,7 +32,7 @@ MIN_FREE_BYTES: Final = 4 * 1024 * 1024
 class Readiness:
     """Checks whether requests can be served. Used on one event loop."""
 
-    def __init__(self, settings: Settings, store: Store, sandbox: Sandbox) -> None:
+    def __init__(self, *, settings: Settings, store: Store, sandbox: Sandbox) -> None:
         self._settings = settings
         self._store = store
         self._sandbox = sandbox

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.server.accounts.email_address import account_key
 from beray.server.accounts.service import Accounts, running_accounts
+from beray.server.chats.answer_policy import AnswerPolicy
 from beray.server.chats.connections import ChatConnections
 from beray.server.chats.service import ChatService
 from beray.server.gateway_services import GatewayServices, running_gateway
@@ -33,9 +34,12 @@ from beray.server.storage.tokens import InternalTokenStore
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
+from beray.server.tasks.executor import Executor
 from beray.server.tasks.feed import TaskFeed
-from beray.server.tasks.queue import RunQueue
-from beray.server.tasks.run import RunExecutor, chat_history_path
+from beray.server.tasks.goal_policy import GoalPolicy
+from beray.server.tasks.run import GoalRunner, chat_history_path
+from beray.server.tasks.run_policy import SlotLimits
+from beray.server.tasks.service import TaskService
 from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
 
@@ -53,8 +57,9 @@ class Services:
     store: Store
     feed: TaskFeed
     event_log: EventLog
-    queue: RunQueue
+    executor: Executor
     runners: Runners
+    tasks: TaskService
     chats: ChatService
     chat_connections: ChatConnections
     maintenance: Maintenance
@@ -97,7 +102,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         workspaces = await run_in_threadpool(
             Workspaces,
             settings.data_dir / "workspaces",
-            sandbox.disk_space,
+            quota_of=sandbox.disk_space,
             uid_of=sandbox.uid_of,
             reserve=reserve,
         )
@@ -105,43 +110,85 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await run_in_threadpool(
             work_dir_owners.correct_owners, workspaces.root, users, sandbox.uid_of
         )
-        deletion = TaskDeletion(store, workspaces, partial(chat_history_path, settings))
+        deletion = TaskDeletion(
+            store=store, workspaces=workspaces, history_path=partial(chat_history_path, settings)
+        )
         await run_in_threadpool(deletion.report_unknown, users)
-        feed = TaskFeed(store)
-        event_log = EventLog(store, feed)
+        feed = TaskFeed(store=store)
+        event_log = EventLog(store=store, feed=feed)
         event_log.start()
         closing.push_async_callback(event_log.close)
         url: str | None = getattr(app.state, "url", None)
         active_requests = ActiveRequests()
         listener = None
         if sandbox.kind == "bubblewrap":
-            listener = TokenListener(app, settings.data_dir / "scratch")
+            listener = TokenListener(app=app, directory=settings.data_dir / "scratch")
         tokens = InternalTokenStore(store)
-        access = RunTokens(url, tokens, active_requests, listener)
-        gateway = await closing.enter_async_context(
-            running_gateway(settings, store, sandbox, tokens, access)
+        access = RunTokens(
+            url=url, tokens=tokens, active_requests=active_requests, listener=listener
         )
-        runners = Runners(settings, sandbox)
+        gateway = await closing.enter_async_context(
+            running_gateway(
+                settings=settings, store=store, sandbox=sandbox, tokens=tokens, access=access
+            )
+        )
+        runners = Runners(settings=settings, sandbox=sandbox)
         closing.push_async_callback(runners.close)
         watch = FileWatcher(workspaces.root)
         watch.start()
         closing.push_async_callback(watch.close)
-        runs = RunExecutor(
-            settings, store, event_log, runners, workspaces, sandbox, watch, access,
+        goal_runner = GoalRunner(
+            settings=settings,
+            store=store,
+            event_log=event_log,
+            runners=runners,
+            workspaces=workspaces,
+            sandbox=sandbox,
+            files=watch,
+            access=access,
             has_prefabs=lambda: bool(gateway.prefabs.registry.newest_versions()),
-        )  # fmt: skip
-        ends = EndWriter(event_log)
-        closing.push_async_callback(ends.close)
-        queue = RunQueue(
-            store, event_log, runs, workspaces, end_writer=ends,
-            slots=settings.slots, user_slots=settings.slots_per_user,
-        )  # fmt: skip
-        closing.push_async_callback(queue.close)
-        chats = ChatService(
-            settings, store, feed, event_log, runners, runs, workspaces, end_writer=ends
         )
-        closing.push_async_callback(chats.close)
-        accounts = await closing.enter_async_context(running_accounts(settings, store))
+        end_writer = EndWriter(event_log=event_log)
+        closing.push_async_callback(end_writer.close)
+        goals = GoalPolicy(
+            limits=SlotLimits(slots=settings.slots, slots_per_user=settings.slots_per_user),
+            store=store,
+            workspaces=workspaces,
+            goal_runner=goal_runner,
+            end_writer=end_writer,
+        )
+        answers = AnswerPolicy(
+            limits=SlotLimits(
+                slots=settings.chat_slots,
+                slots_per_user=settings.chat_slots_per_user,
+                waiting_per_user=settings.queued_per_user,
+                noun="chat messages",
+            ),
+            settings=settings,
+            store=store,
+            event_log=event_log,
+            feed=feed,
+            runners=runners,
+            goal_runner=goal_runner,
+            end_writer=end_writer,
+        )
+        executor = Executor(
+            policies={"goal": goals, "answer": answers},
+            end_writer=end_writer,
+            unfinished_tasks=store.unfinished_tasks,
+        )
+        closing.push_async_callback(executor.close)
+        chats = ChatService(
+            store=store,
+            feed=feed,
+            event_log=event_log,
+            workspaces=workspaces,
+            executor=executor,
+            end_writer=end_writer,
+        )
+        accounts = await closing.enter_async_context(
+            running_accounts(settings=settings, store=store)
+        )
         await _warn_of_missing_accounts(settings, accounts)
         app.state.sandbox = sandbox
         app.state.services = Services(
@@ -149,8 +196,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             store=store,
             feed=feed,
             event_log=event_log,
-            queue=queue,
+            executor=executor,
             runners=runners,
+            tasks=TaskService(store=store, event_log=event_log, feed=feed, executor=executor),
             chats=chats,
             chat_connections=ChatConnections(),
             maintenance=Maintenance(),
@@ -160,10 +208,10 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             gateway=gateway,
             active_requests=active_requests,
             sandbox=sandbox,
-            readiness=Readiness(settings, store, sandbox),
+            readiness=Readiness(settings=settings, store=store, sandbox=sandbox),
         )
         await runners.start()
-        await queue.start()
+        await executor.recover()
         starting.close()
         await closing.enter_async_context(deletion.running())
         await closing.enter_async_context(keep_reserve_filled(reserve))

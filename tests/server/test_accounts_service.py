@@ -44,7 +44,7 @@ async def test_simultaneous_sign_ins(
 ) -> None:
     store = Store(tmp_path / "db.sqlite3")
     store.add_user(EMAIL, password_hashing._hasher.hash("right"))
-    async with running_accounts(Settings(data_dir=tmp_path), store) as accounts:
+    async with running_accounts(settings=Settings(data_dir=tmp_path), store=store) as accounts:
         found = await asyncio.gather(*(sign_in(accounts, password) for _ in range(40)))
     store.close()
     assert Counter(found) == expected
@@ -53,7 +53,10 @@ async def test_simultaneous_sign_ins(
 async def test_limits_belong_to_one_service(tmp_path: Path) -> None:
     store = Store(tmp_path / "db.sqlite3")
     settings = Settings(data_dir=tmp_path)
-    async with running_accounts(settings, store) as one, running_accounts(settings, store) as two:
+    async with (
+        running_accounts(settings=settings, store=store) as one,
+        running_accounts(settings=settings, store=store) as two,
+    ):
         for _ in range(10):
             assert await sign_in(one, "wrong") == 401
         assert await sign_in(one, "wrong") == 429
@@ -72,7 +75,7 @@ async def test_a_password_that_was_hashed_as_typed_is_accepted_and_hashed_again(
     store = Store(tmp_path / "db.sqlite3")
     before = password_hashing._hasher.hash(RAW)
     store.add_user(EMAIL, before)
-    async with running_accounts(Settings(data_dir=tmp_path), store) as accounts:
+    async with running_accounts(settings=Settings(data_dir=tmp_path), store=store) as accounts:
         # Clients of this version send the normalized form first, and then the typed one.
         assert await sign_in(accounts, first) == (200 if first == RAW else 401)
         assert await sign_in(accounts, RAW) == 200
@@ -105,7 +108,7 @@ async def test_only_a_password_with_two_forms_is_verified_twice(
         return await verify(self, stored, password)
 
     monkeypatch.setattr(password_hashing.PasswordHashing, "verify", counted)
-    async with running_accounts(Settings(data_dir=tmp_path), store) as accounts:
+    async with running_accounts(settings=Settings(data_dir=tmp_path), store=store) as accounts:
         assert await sign_in(accounts, password) == 401
     store.close()
     assert len(checked) == verifications

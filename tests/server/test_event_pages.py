@@ -83,7 +83,7 @@ async def read(pages: EventPages, task_id: int) -> list[bytes]:
 )
 async def test_pages_have_every_event_once(store: Store, texts: list[str]) -> None:
     task_id = stored(store, texts)
-    pages = EventPages(store)
+    pages = EventPages(store=store)
     expected = [body(task_id, seq, text).encode() for seq, text in enumerate(texts, 1)]
     assert await read(pages, task_id) == expected
     assert await read(pages, task_id) == expected  # now from the cache
@@ -94,7 +94,7 @@ async def test_pages_have_every_event_once(store: Store, texts: list[str]) -> No
 
 
 async def test_the_cache_is_limited_by_bytes_and_forgets_deleted_tasks(store: Store) -> None:
-    pages = EventPages(store)
+    pages = EventPages(store=store)
     tasks = [stored(store, ["x" * 100_000] * 40) for _ in range(5)]
     for task_id in tasks:
         await read(pages, task_id)
@@ -105,7 +105,7 @@ async def test_the_cache_is_limited_by_bytes_and_forgets_deleted_tasks(store: St
 
 
 async def test_a_page_that_may_grow_is_read_anew(store: Store) -> None:
-    pages = EventPages(store)
+    pages = EventPages(store=store)
     task_id = stored(store, ["a"])
     assert len((await pages.page(task_id, 0)).events) == 1
     with store.writing() as session:
@@ -116,7 +116,7 @@ async def test_a_page_that_may_grow_is_read_anew(store: Store) -> None:
 async def test_a_large_event_that_is_deleted_while_it_is_sent_is_no_whole_event(
     store: Store,
 ) -> None:
-    pages = EventPages(store)
+    pages = EventPages(store=store)
     task_id = stored(store, ["x" * MIB])
     (event,) = (await pages.page(task_id, 0)).events
     pieces = pages.body(task_id, event)
@@ -134,7 +134,7 @@ async def test_damaged_text_is_shown_as_such(store: Store, tmp_path: Path, size:
     task_id = stored(store, ["x" * size])
     with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database, database:
         database.execute("UPDATE events SET body = CAST(replace(body, 'xx', x'ff') AS TEXT)")
-    (found,) = await read(EventPages(store), task_id)
+    (found,) = await read(EventPages(store=store), task_id)
     assert "�" in found.decode()
 
 

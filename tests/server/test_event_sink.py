@@ -27,9 +27,9 @@ async def new_sink(tmp_path: Path) -> AsyncIterator[tuple[TaskSink, EventLog, in
     """A sink for a new task, with the event log and the task's id."""
     store = Store(tmp_path / "db.sqlite3")
     task = store.add_task(store.add_user("a@b.example", None).id, TaskSpec("goal"), held=False)
-    log = EventLog(store, TaskFeed(store))
+    log = EventLog(store=store, feed=TaskFeed(store=store))
     log.start()
-    budget = Budget(store, Settings(data_dir=tmp_path), task)
+    budget = Budget(store=store, settings=Settings(data_dir=tmp_path), task=task)
     limit = 100 * INLINE_CHARACTERS
     secrets = StreamRedactor([])
     yield TaskSink(log, task.id, output_bytes=limit, secrets=secrets, budget=budget), log, task.id

@@ -55,10 +55,15 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
         reserve = DiskReserve(disk / FILE_NAME, RESERVE)
         store = Store(disk / "db.sqlite3", reserve)
         workspaces = Workspaces(disk / "workspaces", reserve=reserve)
-        objects = LocalObjectStore(disk / "objects", store, UrlSigner(b"x" * 32, BUCKET))
+        objects = LocalObjectStore(
+            folder=disk / "objects", database=store, signer=UrlSigner(b"x" * 32, BUCKET)
+        )
         tokens, keys = InternalTokenStore(store), ApiKeyStore(store)
-        secrets, codes = PrefabSecrets(store, disk), VerificationCodes(store)
-        temporary = TemporaryObjects(store, objects)
+        secrets, codes = (
+            PrefabSecrets(database=store, data_dir=disk),
+            VerificationCodes(database=store),
+        )
+        temporary = TemporaryObjects(database=store, objects=objects)
         user = store.add_user("ada@example.test", "hash")
         task = store.add_task(user.id, TaskSpec("!true"), held=True)
         workspaces.create(task.id)
@@ -82,7 +87,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
         asyncio.run(put())
         assert reserve.refill()
         yield Full(
-            disk, store, workspaces, tokens, keys, secrets, codes, PrefabAuthors(store), objects, temporary,
+            disk, store, workspaces, tokens, keys, secrets, codes, PrefabAuthors(database=store), objects, temporary,
             user.id, task.id, key.id, token, code,
         )  # fmt: skip
         store.close()

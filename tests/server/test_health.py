@@ -85,7 +85,7 @@ def test_a_sandbox_that_stops_working_is_reported(tmp_path: Path) -> None:
 
 async def test_the_thread_of_the_event_log_responds(tmp_path: Path) -> None:
     store = Store(tmp_path / "db.sqlite3")
-    event_log = EventLog(store, TaskFeed(store))
+    event_log = EventLog(store=store, feed=TaskFeed(store=store))
     event_log.start()
     assert await event_log.responds(30.0)
     await event_log.close()
@@ -105,7 +105,7 @@ async def test_a_thread_that_hangs_is_detected(tmp_path: Path) -> None:
     store = Hanging(tmp_path / "db.sqlite3")
     user = store.add_user("ada@example.test", None)
     task = store.add_task(user.id, TaskSpec("!true"), held=True)
-    event_log = EventLog(store, TaskFeed(store))
+    event_log = EventLog(store=store, feed=TaskFeed(store=store))
     event_log.start()
     pending = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
     await asyncio.to_thread(hung.wait, 30)

@@ -198,7 +198,7 @@ async def waiting(
     for name, value in environ(silent_port).items():
         monkeypatch.setenv(name, value)
     store = Store(tmp_path / "db.sqlite3")
-    async with running_accounts(Settings(data_dir=tmp_path), store) as accounts:
+    async with running_accounts(settings=Settings(data_dir=tmp_path), store=store) as accounts:
         yield accounts, store
     store.close()
 
@@ -249,7 +249,7 @@ async def test_codes_expire_while_the_server_runs(
 ) -> None:
     monkeypatch.setattr(accounts_module, "EXPIRY_INTERVAL_SECONDS", 0.05)
     store = Store(tmp_path / "db.sqlite3")
-    async with running_accounts(Settings(data_dir=tmp_path), store) as accounts:
+    async with running_accounts(settings=Settings(data_dir=tmp_path), store=store) as accounts:
         await accounts.send_code("late@example.test", CLIENT)
         assert pending(store) == 1
         (path,) = (tmp_path / "outbox").iterdir()
@@ -263,7 +263,7 @@ async def test_codes_expire_while_the_server_runs(
 async def test_an_outbox_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     store = Store(tmp_path / "db.sqlite3")
     (tmp_path / "outbox").touch()
-    async with running_accounts(Settings(data_dir=tmp_path), store) as accounts:
+    async with running_accounts(settings=Settings(data_dir=tmp_path), store=store) as accounts:
         with pytest.raises(ApiHTTPError, match="outbox") as caught:
             await accounts.send_code("ada@example.test", CLIENT)
         assert caught.value.status == 503

@@ -40,7 +40,11 @@ def workspaces(tmp_path: Path) -> Workspaces:
 
 @pytest.fixture
 def deletion(store: Store, workspaces: Workspaces, tmp_path: Path) -> TaskDeletion:
-    return TaskDeletion(store, workspaces, lambda task_id: tmp_path / f"{task_id}.json")
+    return TaskDeletion(
+        store=store,
+        workspaces=workspaces,
+        history_path=lambda task_id: tmp_path / f"{task_id}.json",
+    )
 
 
 def large_task(store: Store, workspaces: Workspaces, count: int = EVENTS) -> int:
@@ -110,7 +114,11 @@ async def test_an_interrupted_deletion_goes_on(
     store.remove_task(task_id)
     for _ in range(2):
         before = left(store)
-        deletion = TaskDeletion(store, workspaces, lambda task_id: tmp_path / f"{task_id}.json")
+        deletion = TaskDeletion(
+            store=store,
+            workspaces=workspaces,
+            history_path=lambda task_id: tmp_path / f"{task_id}.json",
+        )
         async with deletion.running():
             await eventually(lambda before=before: left(store) < before)  # type: ignore[misc]
         assert 0 < left(store) < before

@@ -39,19 +39,19 @@ async def test_a_day_is_spent_by_all_tasks_of_its_user(
 ) -> None:
     settings = Settings(data_dir=tmp_path, **limit)
     with pytest.raises(BudgetExceeded, match=f"{words} for all your tasks of today is reached"):
-        await Budget(store, settings, task(store)).charge(usage)
+        await Budget(store=store, settings=settings, task=task(store)).charge(usage)
     with pytest.raises(BudgetExceeded, match=words):
-        await Budget(store, settings, task(store)).begin()
-    await Budget(store, settings, task(store, "other@b.example")).begin()
+        await Budget(store=store, settings=settings, task=task(store)).begin()
+    await Budget(store=store, settings=settings, task=task(store, "other@b.example")).begin()
 
 
 async def test_a_day_has_seconds(store: Store, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, daily_seconds=10)
-    first = Budget(store, settings, task(store))
+    first = Budget(store=store, settings=settings, task=task(store))
     assert await first.begin() == 10
     await first.spend(7.5)
-    second = Budget(store, settings, task(store))
+    second = Budget(store=store, settings=settings, task=task(store))
     assert await second.begin() == 2.5
     await second.spend(2.5)
     with pytest.raises(BudgetExceeded, match="10 seconds for all your tasks of today"):
-        await Budget(store, settings, task(store)).begin()
+        await Budget(store=store, settings=settings, task=task(store)).begin()

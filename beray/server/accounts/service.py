@@ -240,13 +240,13 @@ class Accounts:
 
 
 @asynccontextmanager
-async def running_accounts(settings: Settings, store: Store) -> AsyncIterator[Accounts]:
+async def running_accounts(*, settings: Settings, store: Store) -> AsyncIterator[Accounts]:
     """Create the accounts service of a server, and close it at the end of the block."""
     accounts = Accounts(
         store=store,
-        mailer=Mailer(settings, settings.data_dir / "outbox"),
+        mailer=Mailer(settings=settings, outbox=settings.data_dir / "outbox"),
         mail_limits=MailLimits(settings.mails_per_hour if settings.smtp_host else None),
-        codes=VerificationCodes(store),
+        codes=VerificationCodes(database=store),
         hashing=PasswordHashing(),
         login_limits=LoginLimits(),
         token_seconds=settings.token_seconds,

@@ -46,7 +46,7 @@ _HOUR: Final = 3600.0
 class VerificationCodes:
     """Codes of all e-mail addresses, which are identified by their canonical form."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, *, database: Database) -> None:
         self._database = database
         self._issued = SlidingWindow(CODES_PER_HOUR, _HOUR)
         self._guesses_of_other = SlidingWindow(CODE_TRIES, _HOUR)

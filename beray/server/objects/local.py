@@ -60,7 +60,7 @@ class LocalObjectStore:
 
     bucket = BUCKET
 
-    def __init__(self, folder: Path, database: Database, signer: UrlSigner) -> None:
+    def __init__(self, *, folder: Path, database: Database, signer: UrlSigner) -> None:
         self._folder = folder
         self._database = database
         self.signer = signer

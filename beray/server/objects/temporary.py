@@ -36,7 +36,7 @@ log = structlog.get_logger("beray.gateway")
 class TemporaryObjects:
     """Times of expiry in the database, and the task that removes expired objects."""
 
-    def __init__(self, database: Database, objects: ObjectStore) -> None:
+    def __init__(self, *, database: Database, objects: ObjectStore) -> None:
         self._database = database
         self._objects = objects
         self._rescheduled = asyncio.Event()

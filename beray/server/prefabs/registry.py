@@ -253,7 +253,7 @@ class PrefabAuthors:
     of a prefab, so no other user may add a version that would receive them.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, *, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
 

@@ -49,7 +49,7 @@ class PrefabRuns:
     """Calls that are running. Used on one event loop, until ``close``."""
 
     def __init__(
-        self, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
+        self, *, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
     ) -> None:
         self._settings = settings
         self._sandbox = sandbox
@@ -61,7 +61,7 @@ class PrefabRuns:
             subject_waiting=waiting,
             item_noun=QUEUED_ITEMS,
         )
-        self._scheduler = CallScheduler(access, slots, waiting)
+        self._scheduler = CallScheduler(access=access, slots=slots, waiting=waiting)
         self._running: set[asyncio.Task[CallResult]] = set()
         self._scratch = settings.data_dir / "scratch"
         self.is_closed = False
@@ -299,7 +299,7 @@ def _remove(folder: Path) -> None:
 # Composition
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PrefabServices:
     """Services of a server for prefabs."""
 
@@ -313,7 +313,7 @@ class PrefabServices:
 
 @asynccontextmanager
 async def running_prefabs(
-    settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
+    *, settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
 ) -> AsyncIterator[PrefabServices]:
     """Load the prefabs and provide their services; cancel running calls at the end.
 
@@ -328,10 +328,16 @@ async def running_prefabs(
             "allow it with chmod -R o+rX",
             paths=paths,
         )
-    secrets = PrefabSecrets(store, settings.data_dir)
-    runs = PrefabRuns(settings, sandbox, objects, access)
+    secrets = PrefabSecrets(database=store, data_dir=settings.data_dir)
+    runs = PrefabRuns(settings=settings, sandbox=sandbox, objects=objects, access=access)
     try:
-        preparer = CallPreparer(registry, secrets, objects)
-        yield PrefabServices(registry, PrefabAuthors(store), secrets, preparer, runs, sandbox)
+        yield PrefabServices(
+            registry=registry,
+            authors=PrefabAuthors(database=store),
+            secrets=secrets,
+            preparer=CallPreparer(registry=registry, secrets=secrets, objects=objects),
+            runs=runs,
+            sandbox=sandbox,
+        )
     finally:
         await runs.close()

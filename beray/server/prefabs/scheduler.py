@@ -48,7 +48,7 @@ class CallScheduler:
         waiting: Maximum number of calls that wait for one outer call; None: unlimited.
     """
 
-    def __init__(self, access: RunTokens, slots: FairSlots, waiting: int | None) -> None:
+    def __init__(self, *, access: RunTokens, slots: FairSlots, waiting: int | None) -> None:
         self._access = access
         self._slots = slots
         self._waiting = waiting
@@ -99,7 +99,7 @@ class CallScheduler:
 class DailyCallQuota:
     """Numbers of calls by caller and day (UTC). Synchronous; for threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, *, database: Database) -> None:
         self._database = database
 
     def count_calls(self, subject: str, limit: int | None, calls: int = 1) -> int:

@@ -33,7 +33,7 @@ log = structlog.get_logger("beray.prefabs")
 class PrefabSecrets:
     """Secrets by user, prefab and name."""
 
-    def __init__(self, database: Database, data_dir: Path) -> None:
+    def __init__(self, *, database: Database, data_dir: Path) -> None:
         self._database = database
         self._key_file = data_dir / KEY_FILE
 

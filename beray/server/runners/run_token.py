@@ -33,6 +33,7 @@ class RunTokens:
 
     def __init__(
         self,
+        *,
         url: str | None,
         tokens: InternalTokenStore,
         active_requests: ActiveRequests,

@@ -51,7 +51,7 @@ class TaskDeletion:
     """
 
     def __init__(
-        self, store: Store, workspaces: Workspaces, history_path: Callable[[int], Path]
+        self, *, store: Store, workspaces: Workspaces, history_path: Callable[[int], Path]
     ) -> None:
         self._store = store
         self._workspaces = workspaces

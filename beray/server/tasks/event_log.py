@@ -86,8 +86,8 @@ class EventLog:
         damaged: Damaged positions, by task and ``seq``.
     """
 
-    def __init__(self, store: Store, feed: TaskFeed) -> None:
-        self.pages = EventPages(store)
+    def __init__(self, *, store: Store, feed: TaskFeed) -> None:
+        self.pages = EventPages(store=store)
         self.damaged = DamagedPlaces()
         self._store = store
         self._task_feed = feed

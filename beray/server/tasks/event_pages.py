@@ -65,7 +65,7 @@ class EventPage:
 class EventPages:
     """Reader and cache of event pages. Used on one event loop."""
 
-    def __init__(self, store: Store, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, *, store: Store, cache_bytes: int = CACHE_BYTES) -> None:
         self.cached_bytes = 0
         self._store = store
         self._cache_bytes = cache_bytes

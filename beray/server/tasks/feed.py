@@ -98,8 +98,8 @@ class TaskFeed:
         damaged: Damaged positions, by user and ``Last-Event-ID``.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.pages = TaskPages(store)
+    def __init__(self, *, store: Store) -> None:
+        self.pages = TaskPages(store=store)
         self.damaged = DamagedPlaces()
         self._store = store
         self._watchers: dict[int, set[_Watcher]] = {}

@@ -56,7 +56,7 @@ class TaskExtent:
 class TaskPages:
     """Reader of task pages. Used on one event loop."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, *, store: Store) -> None:
         self._store = store
         self._reads = asyncio.Semaphore(CONCURRENT_READS)
 

@@ -30,7 +30,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def local(tmp_path: Path, store: Store) -> LocalObjectStore:
-    return LocalObjectStore(tmp_path / "objects", store, UrlSigner(b"k" * 32, BUCKET))
+    return LocalObjectStore(
+        folder=tmp_path / "objects", database=store, signer=UrlSigner(b"k" * 32, BUCKET)
+    )
 
 
 @pytest.fixture
@@ -68,4 +70,4 @@ def objects(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return found
     for name, value in request.getfixturevalue("s3_environ").items():
         monkeypatch.setenv(name, value)
-    return S3ObjectStore(Settings())
+    return S3ObjectStore(settings=Settings())

@@ -373,7 +373,7 @@ def test_networks(address: str, networks: str, allowed: bool) -> None:
 
 
 def test_calls_are_counted_by_subject_and_day(store: Store) -> None:
-    quotas = DailyCallQuota(store)
+    quotas = DailyCallQuota(database=store)
     assert [quotas.count_calls("user:1", 3) for _ in range(5)] == [1, 2, 3, 4, 4]
     assert quotas.count_calls("address:10.0.0.1", 3) == 1
     assert quotas.count_calls("user:1", None) == 4
@@ -389,7 +389,7 @@ def test_calls_are_counted_by_subject_and_day(store: Store) -> None:
 
 
 def test_calls_side_by_side_are_all_counted(store: Store) -> None:
-    quotas = DailyCallQuota(store)
+    quotas = DailyCallQuota(database=store)
     results: list[int] = []
     threads = [
         threading.Thread(target=lambda: results.append(quotas.count_calls("user:1", 10)))

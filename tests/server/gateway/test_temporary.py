@@ -24,7 +24,7 @@ def known(store: Store) -> int:
 
 
 async def test_only_expired_objects_are_removed(local: LocalObjectStore, store: Store) -> None:
-    temporary = TemporaryObjects(store, local)
+    temporary = TemporaryObjects(database=store, objects=local)
     for key, seconds in (("w/1/gone", 0.0), ("w/1/later", 60.0)):
         await local.put(key, pieces(b"x"))
         await temporary.keep(key, seconds)
@@ -35,7 +35,7 @@ async def test_only_expired_objects_are_removed(local: LocalObjectStore, store: 
 
 
 async def test_more_than_one_request_takes(local: LocalObjectStore, store: Store) -> None:
-    temporary = TemporaryObjects(store, local)
+    temporary = TemporaryObjects(database=store, objects=local)
     count = BATCH_KEYS * 2 + 1
     with store.writing() as session:
         rows = [{"key": f"w/1/{n}", "expires_at": "2026-01-01"} for n in range(count)]
@@ -45,7 +45,7 @@ async def test_more_than_one_request_takes(local: LocalObjectStore, store: Store
 
 
 async def test_an_upload_under_way_is_known(local: LocalObjectStore, store: Store) -> None:
-    temporary = TemporaryObjects(store, local)
+    temporary = TemporaryObjects(database=store, objects=local)
     await temporary.expect("w/1/x", 5.0)
     # A crash here leaves bytes that go in the end.
     assert await temporary.expire() > UPLOAD_SECONDS - 60
@@ -61,12 +61,15 @@ async def test_removal_is_repeated_after_a_failure_of_the_store(
             raise ConnectionError("gone")
 
     await local.put("w/1/x", pieces(b"x"))
-    failing = TemporaryObjects(store, Failing(tmp_path / "objects", store, local.signer))
+    failing = TemporaryObjects(
+        database=store,
+        objects=Failing(folder=tmp_path / "objects", database=store, signer=local.signer),
+    )
     await failing.keep("w/1/x", 0.0)
     with pytest.raises(ConnectionError):
         await failing.expire()
     assert known(store) == 1
-    await TemporaryObjects(store, local).expire()
+    await TemporaryObjects(database=store, objects=local).expire()
     with pytest.raises(ObjectNotFound):
         await local.head("w/1/x")
 
@@ -81,8 +84,8 @@ async def test_one_that_is_due_earlier_wakes_the_loop(
             removed.set()
             return await super().delete(keys)
 
-    watched = Watched(tmp_path / "objects", store, local.signer)
-    temporary = TemporaryObjects(store, watched)
+    watched = Watched(folder=tmp_path / "objects", database=store, signer=local.signer)
+    temporary = TemporaryObjects(database=store, objects=watched)
     async with temporary.running():
         await temporary.keep("w/1/late", 60.0)
         await watched.put("w/1/x", pieces(b"x"))
