@@ -60,7 +60,7 @@ class MessageInbox:
 
 
 class Timers:
-    """Timers that fire when the test says so."""
+    """Timers that fire when the test calls ``fire``."""
 
     def __init__(self) -> None:
         self.waiting: list[Timers.One] = []
@@ -136,7 +136,7 @@ class FakeDialogs:
 
 
 class Surroundings:
-    """What the controllers of one screen share, around a client.
+    """Collaborators that the controllers of one screen share.
 
     Attributes:
         notices: Notifications that were shown, as (text, severity).

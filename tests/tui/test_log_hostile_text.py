@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.log_app import log_app, log_of
 from tests.tui.log_events import call, event, output, result, text
+from tests.tui.log_parts import OpenLog
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean, every_event
 from tui.events.blocks import BlockBuilder
 from tui.log.render.markdown import MarkdownRenderer
@@ -104,22 +105,41 @@ async def test_text_in_the_bar_is_sanitized() -> None:
         assert pilot.app.is_running
 
 
-async def test_a_megabyte_without_a_line_break_is_laid_out() -> None:
-    for one in (
+@pytest.mark.parametrize(
+    "one",
+    [
         output(BIG),
         text(BIG),
         text("**" + "w " * 400_000),
         call("t", BIG),
         text("`" * 50_000),
-    ):
-        events = numbered(
-            text("begin"), one, event("ERROR", code="x", details=BIG), output("end\n")
-        )
-        async with log_of(events) as (pilot, _):
-            await until_shown(pilot, "end")
-            await pilot.press("pageup", "home", "end", "slash", *"mmm", "enter")
-            await pilot.pause()
-            assert_shown_clean(pilot)
+    ],
+    ids=["output", "text", "strong", "call", "backticks"],
+)
+def test_a_megabyte_without_a_line_break_is_laid_out(one: dict[str, Any]) -> None:
+    error = event("ERROR", code="x", details=BIG)
+    opened = OpenLog(numbered(text("begin"), one, error, output("end\n")))
+    assert opened.rows[-1] == "end"
+    for go in (lambda: opened.scroll(-23), opened.log.go_to_start, opened.log.go_to_end):
+        go()
+        opened.settle()
+        assert_clean("".join(opened.rows))
+        assert all(len(row) <= 76 for row in opened.rows)
+    opened.log.search.start("mmm")
+    opened.settle()
+    assert_clean("".join(opened.rows))
+
+
+async def test_megabytes_without_a_line_break_are_drawn() -> None:
+    events = numbered(
+        text("begin"), output(BIG), call("t", BIG), text(BIG), event("ERROR", code="x", details=BIG),
+        output("end\n"),
+    )  # fmt: skip
+    async with log_of(events) as (pilot, _):
+        await until_shown(pilot, "end")
+        await pilot.press("pageup", "home", "end", "slash", *"mmm", "enter")
+        await pilot.pause()
+        assert_shown_clean(pilot)
 
 
 def test_text_is_shown_unrendered_if_the_renderer_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ Download = Callable[[Path, bool, "Transfer"], Path]
 
 
 class ShowNotification(Protocol):
-    """Function that shows a text, which may be untrusted, as a notification."""
+    """Function that shows a notification. The text may be untrusted."""
 
     def __call__(self, text: str, severity: SeverityLevel = "information") -> None: ...
 
