@@ -106,7 +106,9 @@ class RegisterScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         # The footer also calls this while the fields or their inputs are not mounted.
-        return action != "next_field" or self.focused in self.query("#email Input, #code Input")
+        return action != "next_field" or self.focused in list(
+            self.query("#email Input, #code Input")
+        )
 
     def action_next_field(self) -> None:
         email = self.query_one("#email", Field).input

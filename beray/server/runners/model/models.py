@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 
-from beray.server.runners.model import _compat
+from beray.server.runners.model import _pydantic_ai_compat
 
 
 class UnusableModel(Exception):
@@ -35,7 +35,7 @@ def build(name: str, setting: str) -> Model:
         compatible = _compatible(name)
         return compatible if compatible is not None else infer_model(name)
     except ImportError as error:
-        package = _compat.missing_package(error)
+        package = _pydantic_ai_compat.missing_package(error)
         action = f"run pip install '{package}'" if package else "install its package"
         raise UnusableModel(
             f"{setting} is {name!r}, whose provider is not installed: {action} on the server"
@@ -49,14 +49,14 @@ def build(name: str, setting: str) -> Model:
 
 def _problem(name: str, setting: str, error: Exception) -> str:
     """Return the message for an error of pydantic-ai."""
-    if _compat.is_unknown_model(error) or ":" not in name:
-        close = _compat.suggested_model(error)
+    if _pydantic_ai_compat.is_unknown_model(error) or ":" not in name:
+        close = _pydantic_ai_compat.suggested_model(error)
         hint = f" Did you mean {close}?" if close else ""
         return (
             f"{setting} is {name!r}, which is not a known model; "
             f"use a provider and a model, such as openai:gpt-4o.{hint}"
         )
-    if variables := _compat.missing_variables(error):
+    if variables := _pydantic_ai_compat.missing_variables(error):
         return (
             f"{setting} is {name!r}, which requires {' or '.join(variables)} to be set on the "
             "server"
