@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, MsgError, MsgUserMessage, TaskStatusChanged
@@ -21,9 +20,12 @@ from beray.server.runners import Outcome, Runners
 from beray.server.runners.chat_history import ChatHistory, Record
 from beray.server.runtime.fair_queue import FairSlots, QueueFull
 from beray.server.settings import Settings
+from beray.server.storage.chats import ChatRepository
+from beray.server.storage.database_errors import StorageError
+from beray.server.storage.events import EventRepository
 from beray.server.storage.shortage import retry_on_shortage
-from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
+from beray.server.storage.tasks import TaskRepository
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog, TaskClosed
 from beray.server.tasks.feed import TaskFeed
@@ -59,18 +61,22 @@ class ChatService:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        tasks: TaskRepository,
         feed: TaskFeed,
         event_log: EventLog,
         runners: Runners,
         runs: RunExecutor,
         workspaces: Workspaces,
         *,
+        chats: ChatRepository,
+        events: EventRepository,
         end_writer: EndWriter,
     ) -> None:
         self._end_writer = end_writer
         self._settings = settings
-        self._store = store
+        self._tasks = tasks
+        self._chats = chats
+        self._events = events
         self._feed = feed
         self._event_log = event_log
         self._runners = runners
@@ -95,7 +101,7 @@ class ChatService:
 
     async def open(self, user_id: int, name: str) -> Task:
         """Return the chat of this name, creating it if missing."""
-        task = await run_in_threadpool(self._store.chat, user_id, name)
+        task = await run_in_threadpool(self._chats.find, user_id, name)
         if task is not None and task.last_seq:
             return task
         async with self._opening:
@@ -108,7 +114,7 @@ class ChatService:
 
     def _find_or_create(self, user_id: int, name: str) -> Task:
         """Return the chat, completing its creation if the end of a server interrupted it."""
-        task = self._store.chat(user_id, name) or self._store.add_chat(user_id, name)
+        task = self._chats.find(user_id, name) or self._chats.create(user_id, name)
         if not self._workspaces.path(task.id).exists():
             self._workspaces.create(task.id, user_id)
         return task
@@ -257,7 +263,7 @@ class ChatService:
                 logged = self._event_log.enqueue(task.id, message)
             reason = "shutdown" if self._closing else "user"
             problem = MsgError(code="STOPPED", details="The answer was stopped.")
-        except (OSError, RuntimeError, SQLAlchemyError) as error:
+        except (OSError, RuntimeError, StorageError) as error:
             log.error(
                 "an answer failed with an error of the server", task_id=task.id, exc_info=error
             )
@@ -278,7 +284,7 @@ class ChatService:
         Raises:
             TaskClosed: The chat was deleted.
         """
-        found = await retry_on_shortage(lambda: run_in_threadpool(self._store.task, task.id))
+        found = await retry_on_shortage(lambda: run_in_threadpool(self._tasks.get, task.id))
         if found is None:
             raise TaskClosed(f"chat {task.id} was deleted")
         return found
@@ -292,7 +298,7 @@ class ChatService:
         if runner == "shell":
             return message.text
         if runner in ("acp", "command"):  # these have no memory of the conversation
-            conversation = await run_in_threadpool(transcript, self._store, task)
+            conversation = await run_in_threadpool(transcript, self._events, task)
             return "\n\n".join(filter(None, (conversation, _prompt(message))))
         return _prompt(message)
 
@@ -308,7 +314,7 @@ class ChatService:
         history = ChatHistory(chat_history_path(self._settings, task.id))
         after = history.last_seq(earlier=task.last_seq)
         records: list[Record] = []
-        for number, body in self._store.user_messages(task.id, after, seq):
+        for number, body in self._events.user_messages(task.id, after, seq):
             message = MsgUserMessage.model_validate_json(body)
             if self._runner_of(task, message.text) == "model":
                 records.append({"kind": "user", "seq": number, "text": _prompt(message)})
@@ -319,7 +325,7 @@ class ChatService:
         """Return an error for a failed answer without an end or error event, else None."""
         if outcome.status == "COMPLETED":
             return None
-        rows = await run_in_threadpool(self._store.count_end_events_after, task_id, after)
+        rows = await run_in_threadpool(self._events.count_ends_after, task_id, after)
         if rows:
             return None
         code = (outcome.reason or "failed").upper()

@@ -11,15 +11,15 @@ from functools import partial
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgError, TaskStatusChanged
 from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.fair_queue import FairQueue
+from beray.server.storage.database_errors import StorageError
 from beray.server.storage.shortage import retry_on_shortage
-from beray.server.storage.store import Store, UnfinishedTask
 from beray.server.storage.tables import Task
+from beray.server.storage.tasks import TaskRepository, UnfinishedTask
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog, TaskClosed
 from beray.server.tasks.run import RunExecutor
@@ -40,7 +40,7 @@ class RunQueue:
 
     def __init__(
         self,
-        store: Store,
+        tasks: TaskRepository,
         event_log: EventLog,
         runs: RunExecutor,
         workspaces: Workspaces,
@@ -49,7 +49,7 @@ class RunQueue:
         slots: int,
         user_slots: int | None,
     ) -> None:
-        self._store = store
+        self._tasks = tasks
         self._event_log = event_log
         self._runs = runs
         self._workspaces = workspaces
@@ -68,7 +68,7 @@ class RunQueue:
         """Recover the tasks of an earlier server: interrupted runs fail, queued tasks run."""
         work_dirs = await run_in_threadpool(self._workspaces.existing)
         after = 0
-        while tasks := await run_in_threadpool(self._store.unfinished_tasks, after):
+        while tasks := await run_in_threadpool(self._tasks.list_unfinished, after):
             for task in tasks:
                 await self._recover(task, has_work_dir=task.id in work_dirs)
             after = tasks[-1].id
@@ -176,7 +176,7 @@ class RunQueue:
             status = "STOPPED" if reason == "user" else "FAILED"
         except TaskClosed:
             return
-        except (OSError, RuntimeError, SQLAlchemyError) as error:
+        except (OSError, RuntimeError, StorageError) as error:
             log.error("a run failed with an error of the server", task_id=task_id, exc_info=error)
             status, reason = "FAILED", "error"
         # The run has ended and cannot be stopped any more.
@@ -185,7 +185,7 @@ class RunQueue:
 
     async def _execute(self, task_id: int) -> tuple[str, str | None]:
         await self._end_writer.wait_written(task_id)
-        task = await retry_on_shortage(lambda: run_in_threadpool(self._store.task, task_id))
+        task = await retry_on_shortage(lambda: run_in_threadpool(self._tasks.get, task_id))
         if task is None:
             raise TaskClosed(f"task {task_id} was deleted")
         outcome = await self._runs.run(task)

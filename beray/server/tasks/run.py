@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from beray.events import MsgError, MsgEventCustomUpdate, TaskStatusChanged
 from beray.server.runners import Job, Outcome, RunnerChoice, Runners, agent_homes
@@ -18,10 +17,10 @@ from beray.server.runners.base import BudgetExceeded, GatewayAccess
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.storage.database_errors import is_full
+from beray.server.storage.database_errors import StorageError, is_full
 from beray.server.storage.shortage import is_shortage, retry_delays, retry_on_shortage
-from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
+from beray.server.storage.usage import UsageRepository
 from beray.server.tasks import redaction
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import OutputLimitExceeded, TaskSink
@@ -43,7 +42,7 @@ class RunExecutor:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        usage: UsageRepository,
         event_log: EventLog,
         runners: Runners,
         workspaces: Workspaces,
@@ -53,7 +52,7 @@ class RunExecutor:
         has_prefabs: Callable[[], bool],
     ) -> None:
         self._settings = settings
-        self._store = store
+        self._usage = usage
         self._event_log = event_log
         self._runners = runners
         self._workspaces = workspaces
@@ -73,11 +72,11 @@ class RunExecutor:
 
         Raises:
             TaskClosed: The task has ended or was deleted.
-            SQLAlchemyError: The log cannot be written.
+            StorageError: The log cannot be written.
         """
         started = time.monotonic()
         await self._log_running(task.id)
-        budget = Budget(self._store, self._settings, task)
+        budget = Budget(self._usage, self._settings, task)
         try:
             outcome, problem = await self._run_with_access(task, goal or task.goal, budget)
         finally:
@@ -92,7 +91,7 @@ class RunExecutor:
             try:
                 await self._event_log.append(task_id, TaskStatusChanged(status="RUNNING"))
                 return
-            except SQLAlchemyError as error:
+            except StorageError as error:
                 if not is_full(error):
                     raise
             if not attempt:
@@ -165,7 +164,7 @@ class RunExecutor:
             except OutputLimitExceeded:
                 limit = self._settings.task_output_bytes
                 return _failure("output_limit", f"its output exceeds {limit:,} bytes")
-            except (OSError, RuntimeError, ValueError, SQLAlchemyError) as error:
+            except (OSError, RuntimeError, ValueError, StorageError) as error:
                 if is_shortage(error) and not sink.has_logged:
                     raise
                 return _server_error(task.id, error)
