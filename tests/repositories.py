@@ -10,7 +10,7 @@ from pathlib import Path
 from beray.server.storage.accounts import AccountRepository
 from beray.server.storage.api_keys import ApiKeyRepository
 from beray.server.storage.chats import ChatRepository
-from beray.server.storage.database import Database
+from beray.server.storage.database import LOCK_SECONDS, Database
 from beray.server.storage.database_space import DatabaseSpace
 from beray.server.storage.disk_reserve import DiskReserve
 from beray.server.storage.events import EventRepository
@@ -64,11 +64,10 @@ class Repositories:
 
 @contextmanager
 def opened(
-    path: Path, reserve: DiskReserve | None = None, *, lock_seconds: float | None = None
+    path: Path, reserve: DiskReserve | None = None, *, lock_seconds: float = LOCK_SECONDS
 ) -> Iterator[Repositories]:
     """Open the database in the file ``path`` during the block."""
-    seconds = {} if lock_seconds is None else {"lock_seconds": lock_seconds}
-    database = Database(path, reserve, **seconds)
+    database = Database(path, reserve, lock_seconds=lock_seconds)
     try:
         yield Repositories(
             database=database,

@@ -5,7 +5,6 @@ Repositories open the transactions; services and routes do not use sessions.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Engine, inspect, text
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from beray.server.storage import migrations
-from beray.server.storage.database_errors import error_text, locked_error
+from beray.server.storage.database_errors import StorageError, error_text, locked_error
 from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
 from beray.server.storage.shortage import is_shortage, retry_delays
 from beray.server.storage.sqlite import engine, space
@@ -110,18 +109,13 @@ class Database:
         return self.reserve.use(attempt)
 
     @contextmanager
-    def outside_transactions(self) -> Iterator[sqlite3.Connection]:
-        """Hold the write lock of this process, and yield a connection of the driver.
+    def outside_transactions(self) -> Iterator[Connection]:
+        """Hold the write lock of this process, and yield a connection without a transaction.
 
         Used for statements that are not allowed in transactions.
         """
         with self._held(self._lock_seconds), self._connected() as connection:
-            try:
-                yield engine.driver(connection)
-            except sqlite3.OperationalError as error:
-                raise OperationalError(None, None, error) from error
-            except sqlite3.DatabaseError as error:
-                raise DatabaseError(None, None, error) from error
+            yield connection
 
     @contextmanager
     def _transaction(self, wait: float | None, *, cascade: bool = True) -> Iterator[Session]:
@@ -169,7 +163,7 @@ def _opened(path: Path, reserve: DiskReserve) -> Engine:
 
     try:
         missing = reserve.use(prepare)
-    except (SQLAlchemyError, sqlite3.Error) as error:
+    except (StorageError, engine.DriverError) as error:
         opened.dispose()
         raise UnusableDatabase(f"{path} cannot be used: {error_text(error)}") from error
     except migrations.UnknownRevision as error:

@@ -43,10 +43,9 @@ class DatabaseSpace:
 
     def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         def attempt() -> T:
-            with (
-                self._database.outside_transactions() as driver,
-                engine.busy_timeout(driver, LOCK_SECONDS),
-            ):
-                return operation(driver)
+            with self._database.outside_transactions() as connection, engine.wrapped_errors():
+                driver = engine.driver(connection)
+                with engine.busy_timeout(driver, LOCK_SECONDS):
+                    return operation(driver)
 
         return self._database.reserve.use(attempt)

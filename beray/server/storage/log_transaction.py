@@ -21,7 +21,7 @@ class LogPosition(NamedTuple):
     """End of a task's event log.
 
     Attributes:
-        last_seq: ``seq`` of the newest event; 0 if there are none.
+        last_seq: ``seq`` of the newest event; 0 in an empty log.
         ended: True if the task has a terminal status.
         user_id: User of the task.
     """

@@ -54,7 +54,7 @@ class TaskChangeRepository:
         self._database = database
 
     def last_seq(self, user_id: int) -> int:
-        """Return the number of a user's newest change; 0 if there are none."""
+        """Return the number of a user's newest change; 0 before the first."""
         with self._database.reading() as session:
             return _last_seq(session, user_id)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from beray.server.storage.json_values import decode_stored_json
 
@@ -23,6 +24,8 @@ WAIT_SECONDS: Final = 30.0
 WAL_BYTES: Final = 64 * 1024 * 1024
 """Size to which the write-ahead log is truncated after a large transaction, such as the deletion
 of a task with millions of events."""
+DriverError = sqlite3.Error
+"""Base class of the errors of the driver, which ``wrapped_errors`` converts."""
 _DEADLINE: Final = "beray_deadline"
 
 
@@ -74,6 +77,17 @@ def driver(connection: Connection) -> sqlite3.Connection:
     found = connection.connection.driver_connection
     assert isinstance(found, sqlite3.Connection)
     return found
+
+
+@contextmanager
+def wrapped_errors() -> Iterator[None]:
+    """Convert errors of the driver to those that statements in sessions raise."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise OperationalError(None, None, error) from error
+    except sqlite3.DatabaseError as error:
+        raise DatabaseError(None, None, error) from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from beray.server.storage.tables import Base
 
 
 def utf8(text: ColumnElement[str]) -> ColumnElement[bytes]:
-    """Return the stored UTF-8 bytes of a text column."""
+    """Return the stored UTF-8 bytes of a column of strings."""
     return cast(text, LargeBinary)
 
 
