@@ -60,8 +60,8 @@ class GatewayServices:
 
 @asynccontextmanager
 async def running_gateway(
-    settings: Settings,
     *,
+    settings: Settings,
     database: Database,
     sandbox: Sandbox,
     tokens: InternalTokenRepository,
@@ -84,7 +84,7 @@ async def running_gateway(
         await closing.enter_async_context(temporary.running())
         prefabs = await closing.enter_async_context(
             running_prefabs(
-                settings,
+                settings=settings,
                 authors=PrefabAuthorRepository(database=database),
                 secrets=PrefabSecretRepository(database=database),
                 sandbox=sandbox,
@@ -108,7 +108,7 @@ def _objects(settings: Settings, database: Database) -> ObjectStore:
     if settings.s3_bucket is None:
         signer = UrlSigner(load_or_create_secret(settings.data_dir / SECRET_FILE), BUCKET)
         return LocalObjectStore(
-            settings.data_dir / OBJECTS_DIRECTORY,
+            folder=settings.data_dir / OBJECTS_DIRECTORY,
             objects=ObjectRepository(database=database),
             signer=signer,
         )
@@ -119,7 +119,7 @@ def _objects(settings: Settings, database: Database) -> ObjectStore:
             f"BERAY_S3_BUCKET is set, but support for S3 is not installed; {how_to_install('s3')}"
         ) from None
     try:
-        return S3ObjectStore(settings)
+        return S3ObjectStore(settings=settings)
     except ValueError as error:
         raise ObjectStoreUnavailable(f"the BERAY_S3_ settings are invalid: {error}") from None
 

@@ -86,7 +86,7 @@ class BeRayServer(uvicorn.Server):
 
     embedded = False
 
-    def __init__(self, settings: Settings, listener: socket.socket, activity: Activity) -> None:
+    def __init__(self, *, settings: Settings, listener: socket.socket, activity: Activity) -> None:
         self.settings = settings
         self.activity = activity
         self._listener = listener
@@ -180,8 +180,7 @@ class BeRayServer(uvicorn.Server):
         try:
             async with asyncio.timeout(GRACEFUL_SECONDS):
                 await self.services.chat_connections.send_disconnect_notices()
-                await self.services.chats.close()
-                await self.services.queue.close()
+                await self.services.executor.close()
                 await self.services.gateway.prefabs.runs.close()
         except TimeoutError:
             log.error("some runs did not end in time", seconds=GRACEFUL_SECONDS)
@@ -272,7 +271,7 @@ class EmbeddedServer(BeRayServer):
         while not self.should_exit:
             services = self.services
             runs = services.gateway.prefabs.runs
-            idle = services.queue.idle and services.chats.idle and runs.idle
+            idle = services.executor.idle and runs.idle
             if idle and self.activity.quiet_seconds() > self.idle_seconds:
                 log.info("stopping after a time without activity", seconds=self.idle_seconds)
                 self.should_exit = True
@@ -283,9 +282,9 @@ def _connection_table(settings: Settings) -> ConnectionTable:
     allowed = open_files.measured(settings.max_runs).connections
     proxies = settings.trusted_proxies
     return ConnectionTable(
-        min(allowed, settings.max_connections or allowed),
-        settings.max_address_connections,
-        lambda address: client_at(address, proxies),
+        max_connections=min(allowed, settings.max_connections or allowed),
+        max_per_client=settings.max_address_connections,
+        client_at=lambda address: client_at(address, proxies),
     )
 
 
@@ -305,7 +304,7 @@ def serve(host: str, port: int, data_dir: Path) -> None:
     settings = _settings(data_dir)
     _require_layout(settings)
     with _locked(settings.data_dir, LOCK_SECONDS), _listen(host, port) as listener:
-        BeRayServer(settings, listener, Activity()).serve_until_stopped()
+        BeRayServer(settings=settings, listener=listener, activity=Activity()).serve_until_stopped()
 
 
 def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
@@ -332,7 +331,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
         _locked(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
         _listen("127.0.0.1", 0) as listener,
     ):
-        server = EmbeddedServer(settings, listener, Activity())
+        server = EmbeddedServer(settings=settings, listener=listener, activity=Activity())
         server.idle_seconds = idle_seconds
         server.serve_until_stopped()
 

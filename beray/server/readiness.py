@@ -33,8 +33,8 @@ class Readiness:
 
     def __init__(
         self,
-        settings: Settings,
         *,
+        settings: Settings,
         repository: ReadinessRepository,
         reserve: DiskReserve,
         sandbox: Sandbox,

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.server.accounts.email_address import account_key
 from beray.server.accounts.service import Accounts, running_accounts
+from beray.server.chats.answer_policy import AnswerPolicy
 from beray.server.chats.connections import ChatConnections
 from beray.server.chats.service import ChatService
 from beray.server.gateway_services import GatewayServices, running_gateway
@@ -43,9 +44,12 @@ from beray.server.storage.verification_codes import VerificationCodeRepository
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
+from beray.server.tasks.executor import Executor
 from beray.server.tasks.feed import TaskFeed
-from beray.server.tasks.queue import RunQueue
-from beray.server.tasks.run import RunExecutor, chat_history_path
+from beray.server.tasks.goal_policy import GoalPolicy
+from beray.server.tasks.run import GoalRunner, chat_history_path
+from beray.server.tasks.run_policy import SlotLimits
+from beray.server.tasks.service import TaskService
 from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
 
@@ -67,8 +71,9 @@ class Services:
     chat_repository: ChatRepository
     feed: TaskFeed
     event_log: EventLog
-    queue: RunQueue
+    executor: Executor
     runners: Runners
+    tasks: TaskService
     chats: ChatService
     chat_connections: ChatConnections
     maintenance: Maintenance
@@ -117,7 +122,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         workspaces = await run_in_threadpool(
             Workspaces,
             settings.data_dir / "workspaces",
-            sandbox.disk_space,
+            quota_of=sandbox.disk_space,
             uid_of=sandbox.uid_of,
             reserve=reserve,
         )
@@ -142,42 +147,77 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         active_requests = ActiveRequests()
         listener = None
         if sandbox.kind == "bubblewrap":
-            listener = TokenListener(app, settings.data_dir / "scratch")
-        access = RunTokens(url, internal_tokens, active_requests, listener)
+            listener = TokenListener(app=app, directory=settings.data_dir / "scratch")
+        access = RunTokens(
+            url=url, tokens=internal_tokens, active_requests=active_requests, listener=listener
+        )
         gateway = await closing.enter_async_context(
             running_gateway(
-                settings,
+                settings=settings,
                 database=database,
                 sandbox=sandbox,
                 tokens=internal_tokens,
                 access=access,
             )
         )
-        runners = Runners(settings, sandbox)
+        runners = Runners(settings=settings, sandbox=sandbox)
         closing.push_async_callback(runners.close)
         watch = FileWatcher(workspaces.root)
         watch.start()
         closing.push_async_callback(watch.close)
-        runs = RunExecutor(
-            settings, UsageRepository(database=database), event_log, runners, workspaces, sandbox,
-            watch, access,
+        goal_runner = GoalRunner(
+            settings=settings,
+            usage=UsageRepository(database=database),
+            event_log=event_log,
+            runners=runners,
+            workspaces=workspaces,
+            sandbox=sandbox,
+            files=watch,
+            access=access,
             has_prefabs=lambda: bool(gateway.prefabs.registry.newest_versions()),
-        )  # fmt: skip
-        ends = EndWriter(event_log)
-        closing.push_async_callback(ends.close)
-        queue = RunQueue(
-            task_repository, event_log, runs, workspaces, end_writer=ends,
-            slots=settings.slots, user_slots=settings.slots_per_user,
-        )  # fmt: skip
-        closing.push_async_callback(queue.close)
+        )
+        end_writer = EndWriter(event_log=event_log)
+        closing.push_async_callback(end_writer.close)
+        goals = GoalPolicy(
+            limits=SlotLimits(slots=settings.slots, slots_per_user=settings.slots_per_user),
+            tasks=task_repository,
+            workspaces=workspaces,
+            goal_runner=goal_runner,
+            end_writer=end_writer,
+        )
+        answers = AnswerPolicy(
+            limits=SlotLimits(
+                slots=settings.chat_slots,
+                slots_per_user=settings.chat_slots_per_user,
+                waiting_per_user=settings.queued_per_user,
+                noun="chat messages",
+            ),
+            settings=settings,
+            tasks=task_repository,
+            events=event_repository,
+            event_log=event_log,
+            feed=feed,
+            runners=runners,
+            goal_runner=goal_runner,
+            end_writer=end_writer,
+        )
+        executor = Executor(
+            policies={"goal": goals, "answer": answers},
+            end_writer=end_writer,
+            unfinished_tasks=task_repository.list_unfinished,
+        )
+        closing.push_async_callback(executor.close)
         chats = ChatService(
-            settings, task_repository, feed, event_log, runners, runs, workspaces,
-            chats=chat_repository, events=event_repository, end_writer=ends,
-        )  # fmt: skip
-        closing.push_async_callback(chats.close)
+            chats=chat_repository,
+            feed=feed,
+            event_log=event_log,
+            workspaces=workspaces,
+            executor=executor,
+            end_writer=end_writer,
+        )
         accounts = await closing.enter_async_context(
             running_accounts(
-                settings,
+                settings=settings,
                 accounts=account_repository,
                 tokens=token_repository,
                 codes=VerificationCodeRepository(database=database),
@@ -194,8 +234,11 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             chat_repository=chat_repository,
             feed=feed,
             event_log=event_log,
-            queue=queue,
+            executor=executor,
             runners=runners,
+            tasks=TaskService(
+                tasks=task_repository, event_log=event_log, feed=feed, executor=executor
+            ),
             chats=chats,
             chat_connections=ChatConnections(),
             maintenance=Maintenance(),
@@ -206,14 +249,14 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             active_requests=active_requests,
             sandbox=sandbox,
             readiness=Readiness(
-                settings,
+                settings=settings,
                 repository=ReadinessRepository(database=database),
                 reserve=reserve,
                 sandbox=sandbox,
             ),
         )
         await runners.start()
-        await queue.start()
+        await executor.recover()
         starting.close()
         await closing.enter_async_context(deletion.running())
         await closing.enter_async_context(keep_reserve_filled(reserve))

@@ -37,7 +37,7 @@ def repositories(tmp_path: Path) -> Iterator[Repositories]:
 
 def service(repositories: Repositories, tmp_path: Path) -> AbstractAsyncContextManager[Accounts]:
     return running_accounts(
-        Settings(data_dir=tmp_path),
+        settings=Settings(data_dir=tmp_path),
         accounts=repositories.accounts,
         tokens=repositories.tokens,
         codes=repositories.codes,

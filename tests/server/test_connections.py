@@ -241,7 +241,9 @@ class NamedConnections:
 
     def __init__(self, max_connections: int, max_per_client: int) -> None:
         self.evicted: list[str] = []
-        self.table = ConnectionTable(max_connections, max_per_client, client_at)
+        self.table = ConnectionTable(
+            max_connections=max_connections, max_per_client=max_per_client, client_at=client_at
+        )
 
     def admit(self, name: str, address: str = "127.0.0.1", *, busy: bool = False) -> bool:
         admitted = self.table.admit(name, address, lambda: self.evicted.append(name))

@@ -150,7 +150,7 @@ def test_files_that_never_fit_are_marked(tmp_path: Path) -> None:
 
 def test_a_file_that_is_replaced_gives_its_space(tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(b"x" * 1_500_000)
-    workspaces = Workspaces(tmp_path / "all", quota_of)
+    workspaces = Workspaces(tmp_path / "all", quota_of=quota_of)
     workspaces.create(1)
     for _ in range(3):
         with workspaces.open(1) as workspace, workspace.write("file") as writer:
@@ -166,7 +166,7 @@ def test_a_file_that_is_replaced_gives_its_space(tmp_path: Path) -> None:
 
 
 def test_the_number_of_files_is_limited(tmp_path: Path) -> None:
-    workspaces = Workspaces(tmp_path, quota_of)
+    workspaces = Workspaces(tmp_path, quota_of=quota_of)
     workspaces.create(1)
     for number in range(10):
         with workspaces.open(1) as workspace, workspace.write(str(number)) as writer:
@@ -178,7 +178,7 @@ def test_the_number_of_files_is_limited(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_made_on_the_way_count(tmp_path: Path) -> None:
-    workspaces = Workspaces(tmp_path, quota_of)
+    workspaces = Workspaces(tmp_path, quota_of=quota_of)
     workspaces.create(1)
     with workspaces.open(1) as workspace:
         with pytest.raises(InsufficientSpace, match="files and folders"):
@@ -193,7 +193,7 @@ def test_folders_that_are_made_on_the_way_count(tmp_path: Path) -> None:
 
 def test_tools_of_models_do_not_exceed_the_quota(tmp_path: Path) -> None:
     work_dir = Workspaces(tmp_path).create(1)
-    tools = FileTools(work_dir, quota_of(work_dir))
+    tools = FileTools(work_dir, space=quota_of(work_dir))
     tools.write_file("a", "first\n" + "x" * 1_500_000)
     with pytest.raises(InsufficientSpace, match="delete files first"):
         tools.write_file("b", "x" * 1_500_000)
@@ -204,7 +204,7 @@ def test_tools_of_models_do_not_exceed_the_quota(tmp_path: Path) -> None:
 
 def test_agents_do_not_exceed_the_quota(tmp_path: Path) -> None:
     work_dir = Workspaces(tmp_path).create(1)
-    files = TaskFiles(work_dir, TaskPaths(work_dir, "/w"), quota_of(work_dir))
+    files = TaskFiles(work_dir, paths=TaskPaths(work_dir, "/w"), space=quota_of(work_dir))
     files.write("/w/a", "x" * 1_500_000)
     with pytest.raises(RequestError, match="of 2,000,000 bytes"):
         files.write("/w/b", "x" * 1_500_000)

@@ -32,8 +32,16 @@ async def new_sink(tmp_path: Path) -> AsyncIterator[tuple[TaskSink, EventLog, in
         task = repositories.tasks.create(user_id, TaskSpec("goal"), held=False)
         log = repositories.new_event_log()
         log.start()
-        budget = Budget(repositories.usage, Settings(data_dir=tmp_path), task)
-        sink = TaskSink(log, task.id, output_bytes=limit, secrets=secrets, budget=budget)
+        budget = Budget(
+            repository=repositories.usage, settings=Settings(data_dir=tmp_path), task=task
+        )
+        sink = TaskSink(
+            event_log=log,
+            task_id=task.id,
+            output_bytes=limit,
+            secrets=secrets,
+            budget=budget,
+        )
         yield sink, log, task.id
         await log.close()
 

@@ -59,7 +59,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
 
 def store_data(disk: Path, repositories: Repositories, workspaces: Workspaces) -> Full:
     signer = UrlSigner(b"x" * 32, BUCKET)
-    objects = LocalObjectStore(disk / "objects", objects=repositories.objects, signer=signer)
+    objects = LocalObjectStore(folder=disk / "objects", objects=repositories.objects, signer=signer)
     temporary = TemporaryObjects(times=repositories.temporary_objects, objects=objects)
     secrets = PrefabSecrets(secrets=repositories.prefab_secrets, data_dir=disk)
     codes = VerificationCodes(codes=repositories.codes)

@@ -205,7 +205,7 @@ async def waiting(
 
 def service(repositories: Repositories, tmp_path: Path) -> AbstractAsyncContextManager[Accounts]:
     return running_accounts(
-        Settings(data_dir=tmp_path),
+        settings=Settings(data_dir=tmp_path),
         accounts=repositories.accounts,
         tokens=repositories.tokens,
         codes=repositories.codes,

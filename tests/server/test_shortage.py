@@ -179,7 +179,7 @@ async def test_the_end_of_a_run_is_written_after_a_shortage_of_memory(
         task = repositories.tasks.create(user_id, TaskSpec("!true"), held=True)
         event_log = repositories.new_event_log()
         event_log.start()
-        ends = EndWriter(event_log)
+        ends = EndWriter(event_log=event_log)
         writing = asyncio.create_task(ends.write(task.id, [TaskStatusChanged(status="FAILED")]))
         assert await asyncio.to_thread(tried.wait, 30)
         assert ends.is_pending(task.id)

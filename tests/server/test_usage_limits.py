@@ -24,7 +24,7 @@ def budget(repositories: Repositories, settings: Settings, email: str = "a@b.exa
     """Return the budget of a new task."""
     user_id = repositories.user_id(email)
     task = repositories.tasks.create(user_id, TaskSpec("a goal"), held=False)
-    return Budget(repositories.usage, settings, task)
+    return Budget(repository=repositories.usage, settings=settings, task=task)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class Mailer:
         outbox: Directory of the ``.eml`` files; created when the first one is written.
     """
 
-    def __init__(self, settings: Settings, outbox: Path) -> None:
+    def __init__(self, *, settings: Settings, outbox: Path) -> None:
         self._settings = settings
         self._outbox = outbox
         self._connections = asyncio.Semaphore(SMTP_CONNECTIONS)

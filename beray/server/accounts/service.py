@@ -248,8 +248,8 @@ class Accounts:
 
 @asynccontextmanager
 async def running_accounts(
-    settings: Settings,
     *,
+    settings: Settings,
     accounts: AccountRepository,
     tokens: TokenRepository,
     codes: VerificationCodeRepository,
@@ -258,7 +258,7 @@ async def running_accounts(
     service = Accounts(
         accounts=accounts,
         tokens=tokens,
-        mailer=Mailer(settings, settings.data_dir / "outbox"),
+        mailer=Mailer(settings=settings, outbox=settings.data_dir / "outbox"),
         mail_limits=MailLimits(settings.mails_per_hour if settings.smtp_host else None),
         codes=VerificationCodes(codes=codes),
         hashing=PasswordHashing(),

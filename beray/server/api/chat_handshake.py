@@ -101,7 +101,7 @@ async def _serve(websocket: WebSocket, chat: str, *, sends_files: bool = True) -
     except StorageError as error:
         await websocket.send_denial_response(_database_denial(error))
         return
-    connection = ChatConnection(websocket, app, task, sends_files=sends_files)
+    connection = ChatConnection(websocket, app=app, task=task, sends_files=sends_files)
     if not app.chat_connections.try_add(task.id, connection):
         # Before the handshake is accepted, the client receives this as a 403.
         await websocket.close(POLICY_VIOLATION, "another client has this chat")

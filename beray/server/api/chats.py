@@ -132,11 +132,12 @@ class ChatConnection:
     """
 
     def __init__(
-        self, websocket: WebSocket, app: Services, task: Task, *, sends_files: bool = True
+        self, websocket: WebSocket, *, app: Services, task: Task, sends_files: bool = True
     ) -> None:
         self._websocket = websocket
         self._app = app
         self._chats = app.chats
+        self._executor = app.executor
         self._task = task
         self._sends_files = sends_files
         self._sending = asyncio.Lock()
@@ -168,7 +169,7 @@ class ChatConnection:
 
     async def close_after_answer(self) -> None:
         """Wait for the end of the current answer, then close the connection."""
-        await self._chats.wait_answered(self._task.id)
+        await self._executor.wait_ended(self._task.id)
         await self._idle.wait()
         await self.close(GOING_AWAY, "the server is going away")
 
@@ -237,7 +238,7 @@ class ChatConnection:
         try:
             await self._chats.send(self._task, message)
         except MessageRejected:
-            if not self._chats.is_answering(self._task.id):
+            if not self._executor.has_run(self._task.id):
                 self._idle.set()
             raise
 

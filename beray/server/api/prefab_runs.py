@@ -91,7 +91,7 @@ async def run(
     content = await run_in_threadpool(
         to_json, {"job_id": job, "status": status, "results": results}
     )
-    return JsonStream(_single(content), app.settings)
+    return JsonStream(_single(content), settings=app.settings)
 
 
 async def _single(piece: bytes) -> AsyncIterator[bytes]:

@@ -62,6 +62,7 @@ class JsonStream(StreamingResponse):
     def __init__(
         self,
         pieces: AsyncIterator[bytes],
+        *,
         settings: Settings,
         headers: Mapping[str, str] | None = None,
     ) -> None:

@@ -185,7 +185,7 @@ async def create_task(
     except QueueFull as full:
         raise queue_full_error(full) from None
     try:
-        await app.queue.add(task)
+        await app.tasks.add(task)
     except (StorageError, TaskClosed):
         await app.deletion.discard_new(task.id)
         raise
@@ -225,7 +225,7 @@ async def list_tasks(
     headers = {"X-Total-Count": str(extent.total)}
     if extent.has_more:
         headers["Link"] = _next_page(request, before=extent.oldest, limit=limit)
-    return JsonStream(tasks.json_array(user.id, extent), app.settings, headers)
+    return JsonStream(tasks.json_array(user.id, extent), settings=app.settings, headers=headers)
 
 
 @router.get("/{task_id}", response_model=schema.Task)
@@ -238,7 +238,7 @@ async def get_task(task: OwnTask, app: AppServices) -> JsonStream:
     extent = await app.event_log.pages.newest_extent(
         task.id, task.last_seq, max_events=MAX_TASK_EVENTS, max_bytes=MAX_EVENT_BYTES
     )
-    return JsonStream(_with_events(app, task, extent), app.settings)
+    return JsonStream(_with_events(app, task, extent), settings=app.settings)
 
 
 async def _with_events(app: Services, task: Task, extent: EventRange) -> AsyncIterator[bytes]:
@@ -272,7 +272,7 @@ async def list_events(
     if is_cut:
         left = limit - extent.count
         headers["Link"] = _next_page(request, after=extent.last, limit=left)
-    return JsonStream(pages.json_array(task.id, extent), app.settings, headers)
+    return JsonStream(pages.json_array(task.id, extent), settings=app.settings, headers=headers)
 
 
 def _next_page(request: Request, **query: int) -> str:
@@ -283,24 +283,23 @@ def _next_page(request: Request, **query: int) -> str:
 @router.post("/{task_id}/start")
 async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
     """Start a task that was created with `"start": false`. BeRay extension."""
-    released = await run_in_threadpool(app.task_repository.release, task.id)
+    released = await app.tasks.release(task.id)
     if released is None:
         raise HTTPException(
             409, f"Task {task.id} is not held and cannot be started; its status is {task.status}."
         )
-    app.queue.submit(released)
-    app.feed.wake(released.user_id)
     return task_to_wire(released)
 
 
 @router.post("/{task_id}/stop")
 async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
     """Stop a task. The response is immediate; the task's stream reports when it has stopped."""
+    is_stopping = await app.executor.stop(task)
     if task.chat is not None:
-        if await app.chats.stop(task.id):
+        if is_stopping:
             return {"message": f"The answer of chat {task.chat} is being stopped."}
         return {"message": f"Chat {task.chat} is not writing an answer."}
-    if await app.queue.stop(task.id):
+    if is_stopping:
         return {"message": f"Task {task.id} is being stopped."}
     return {"message": f"Task {task.id} has already ended."}
 
@@ -308,7 +307,7 @@ async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
 @router.delete("/{task_id}")
 async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
     """Delete a task, its events and its files. A running task is stopped first."""
-    await (app.queue if task.chat is None else app.chats).stop_and_wait(task.id)
+    await app.executor.stop_and_wait(task)
     await app.deletion.delete(task.id)
     app.event_log.forget(task.id)
     app.feed.wake(task.user_id)

@@ -38,7 +38,7 @@ class ConnectionTable:
     """
 
     def __init__(
-        self, max_connections: int, max_per_client: int, client_at: Callable[[str], Client]
+        self, *, max_connections: int, max_per_client: int, client_at: Callable[[str], Client]
     ) -> None:
         self.max_connections = max_connections
         self.max_per_client = max_per_client

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from beray.sanitize import one_line
 
 InputLocation = tuple[str | int, ...]
+Describe = Callable[[Mapping[str, Any], Any], str]
+"""Function that describes an error of pydantic by its ``ctx`` and the invalid value."""
 _SHOWN_CHARACTERS: Final = 40
 _EXPECTED: Final = {
     "bool_parsing": "true or false",
@@ -55,7 +58,10 @@ class InputProblem(NamedTuple):
 
 
 def from_validation_error(
-    error: Mapping[str, Any], *, has_public_values: bool = False
+    error: Mapping[str, Any],
+    *,
+    has_public_values: bool = False,
+    wording: Mapping[str, Describe] = MappingProxyType({}),
 ) -> InputProblem:
     """Describe an error of pydantic or FastAPI in terms of the input.
 
@@ -66,16 +72,20 @@ def from_validation_error(
         error: An item of ``ValidationError.errors()``.
         has_public_values: True if the description may contain strings of any input, because
             none of those that can be invalid is secret.
+        wording: Descriptions by error type that take precedence, for input other than JSON.
     """
     loc = tuple(error["loc"])
     kind: str = error["type"]
     value: Any = error.get("input")
+    limits: Mapping[str, Any] = error.get("ctx") or {}
+    if kind in wording:
+        return InputProblem(loc, wording[kind](limits, value))
     if kind == "json_invalid":
         return InputProblem(loc[:1], "is not valid JSON")
     if loc == ("body",) and kind in ("model_attributes_type", "dict_type", "missing"):
         return InputProblem(loc, "expects a JSON object, sent as Content-Type: application/json")
     if kind == "value_error":
-        return InputProblem(loc, error["msg"].removeprefix("Value error, "))
+        return InputProblem(loc, str(limits["error"]))
     is_public = has_public_values or loc[:1] in (("path",), ("query",), ("header",))
     found = repr(value[:_SHOWN_CHARACTERS]) if is_public and isinstance(value, str) else None
     if kind in _EXPECTED:
@@ -83,7 +93,7 @@ def from_validation_error(
     describe = _DESCRIPTIONS.get(kind)
     if describe is None:
         return InputProblem(loc, f"is invalid: {found}" if found else "is invalid")
-    text = describe(error.get("ctx") or {}, value)
+    text = describe(limits, value)
     return InputProblem(loc, f"{text}, got {found}" if kind in _SHOWING_VALUE and found else text)
 
 
@@ -97,7 +107,7 @@ def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _compared(relation: str, key: str) -> Callable[[Mapping[str, Any], Any], str]:
+def _compared(relation: str, key: str) -> Describe:
     def describe(limits: Mapping[str, Any], value: object) -> str:
         return f"must be {relation} {_number(limits[key])}, got {str(value)[:_SHOWN_CHARACTERS]}"
 
@@ -121,7 +131,7 @@ def _items(limits: Mapping[str, Any], value: object) -> str:
     return f"must have at least {least:,} {'item' if least == 1 else 'items'}{count}"
 
 
-_DESCRIPTIONS: Final[dict[str, Callable[[Mapping[str, Any], Any], str]]] = {
+_DESCRIPTIONS: Final[dict[str, Describe]] = {
     "extra_forbidden": lambda _limits, _value: "is not a known field; remove it",
     "finite_number": lambda _limits, _value: "must be a finite number",
     "greater_than": _compared("greater than", "gt"),

@@ -61,7 +61,7 @@ class LocalObjectStore:
 
     bucket = BUCKET
 
-    def __init__(self, folder: Path, *, objects: ObjectRepository, signer: UrlSigner) -> None:
+    def __init__(self, *, folder: Path, objects: ObjectRepository, signer: UrlSigner) -> None:
         self._folder = folder
         self._objects = objects
         self.signer = signer

@@ -40,7 +40,7 @@ class S3ObjectStore:
         ValueError: The settings are invalid.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, *, settings: Settings) -> None:
         assert settings.s3_bucket is not None
         self._bucket = settings.s3_bucket
         # Missing values come from the environment and the files that AWS programs read.

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from beray.server.outbound.addresses import is_own, is_public
 from beray.server.setting_types.allow_list import AllowList
 from beray.server.setting_types.ip_notation import Address, is_unusual_notation, literal
-
-if TYPE_CHECKING:
-    from beray.server.settings import Settings
+from beray.server.settings import Settings
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 """Function that returns the addresses of a host name, and raises OSError if it has none."""

@@ -69,7 +69,7 @@ class CallPreparer:
     """Validator of call requests."""
 
     def __init__(
-        self, registry: PrefabRegistry, secrets: PrefabSecrets, objects: ObjectStore
+        self, *, registry: PrefabRegistry, secrets: PrefabSecrets, objects: ObjectStore
     ) -> None:
         self._registry = registry
         self._secrets = secrets

@@ -18,7 +18,12 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from beray.sanitize import one_line
-from beray.server.http.validation_errors import InputLocation, InputProblem
+from beray.server.http.validation_errors import (
+    Describe,
+    InputLocation,
+    InputProblem,
+    from_validation_error,
+)
 from beray.server.prefabs import json_schema
 from beray.server.prefabs.json_schema import Schema
 
@@ -285,51 +290,38 @@ def parse(data: bytes, *, trusted: bool = False) -> Manifest:
 
 def _to_problems(error: ValidationError) -> list[InputProblem]:
     problems = []
-    for details in error.errors(include_url=False, include_input=False):
-        place = tuple(part for part in details["loc"] if part != "[key]")
-        problems.append(InputProblem(place, _reason(details)).sanitized())
+    for details in error.errors(include_url=False):
+        problem = from_validation_error(details, wording=_TOML_WORDING)
+        place = tuple(part for part in problem.loc if part != "[key]")
+        problems.append(InputProblem(place, problem.msg).sanitized())
     return problems
 
 
-def _reason(details: Mapping[str, Any]) -> str:
-    """Return a message for one error of pydantic, in the terms of TOML."""
-    limits = details.get("ctx", {})
-    match details["type"]:
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            return "is not a known key"
-        case "string_type":
-            return "must be a string"
-        case "bool_type":
-            return "must be true or false"
-        case "int_type" | "int_from_float":
-            return "must be an integer"
-        case "float_type" | "float_parsing":
-            return "must be a number"
-        case "list_type":
-            return "must be an array"
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return "must be a table"
-        case "greater_than":
-            return f"must be greater than {limits['gt']:g}"
-        case "greater_than_equal":
-            return f"must be at least {limits['ge']:,}"
-        case "less_than_equal":
-            return f"must be at most {limits['le']:,}"
-        case "string_too_short":
-            return "must not be empty"
-        case "string_too_long":
-            return f"must have at most {limits['max_length']:,} characters"
-        case "too_short":
-            return "must have at least one entry"
-        case "too_long":
-            return f"must have at most {limits['max_length']:,} entries"
-        case "literal_error":
-            return f"must be {limits['expected']}"
-        case "string_pattern_mismatch":
-            return _PATTERN_RULES[limits["pattern"]]
-    return str(details["msg"]).removeprefix("Value error, ")
+_TOML_WORDING: Final[dict[str, Describe]] = {
+    "missing": lambda _limits, _value: "is missing",
+    "extra_forbidden": lambda _limits, _value: "is not a known key",
+    "string_type": lambda _limits, _value: "must be a string",
+    "bool_type": lambda _limits, _value: "must be true or false",
+    "int_type": lambda _limits, _value: "must be an integer",
+    "int_from_float": lambda _limits, _value: "must be an integer",
+    "float_type": lambda _limits, _value: "must be a number",
+    "float_parsing": lambda _limits, _value: "must be a number",
+    "list_type": lambda _limits, _value: "must be an array",
+    "dict_type": lambda _limits, _value: "must be a table",
+    "model_type": lambda _limits, _value: "must be a table",
+    "model_attributes_type": lambda _limits, _value: "must be a table",
+    "greater_than": lambda limits, _value: f"must be greater than {limits['gt']:g}",
+    "greater_than_equal": lambda limits, _value: f"must be at least {limits['ge']:,}",
+    "less_than_equal": lambda limits, _value: f"must be at most {limits['le']:,}",
+    "string_too_short": lambda _limits, _value: "must not be empty",
+    "string_too_long": lambda limits, _value: (
+        f"must have at most {limits['max_length']:,} characters"
+    ),
+    "too_short": lambda _limits, _value: "must have at least one entry",
+    "too_long": lambda limits, _value: f"must have at most {limits['max_length']:,} entries",
+    "string_pattern_mismatch": lambda limits, _value: _PATTERN_RULES[limits["pattern"]],
+}
+"""Descriptions of pydantic's errors in the terms of TOML."""
 
 
 def _schema_problems(tables: Mapping[str, Any]) -> list[InputProblem]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ from beray.server.prefabs import archives, process, protocol, registry
 from beray.server.prefabs.json_schema import Schema
 from beray.server.prefabs.manifest import FunctionSpec, ManifestError
 from beray.server.prefabs.registry import InstalledPrefab
+from beray.server.sandbox.launcher import framing
 
 IMPORT_SECONDS: Final = 60.0
-_LENGTH: Final = struct.Struct("!I")
 
 
 def check_prefab(directory: Path) -> InstalledPrefab:
@@ -41,7 +40,7 @@ def check_prefab(directory: Path) -> InstalledPrefab:
         except subprocess.TimeoutExpired:
             reason = f"the import takes longer than {IMPORT_SECONDS:g} seconds"
             raise ManifestError([InputProblem((prefab.module_file,), reason)]) from None
-    reply = json.loads(ended.stdout[_LENGTH.size :]) if len(ended.stdout) > _LENGTH.size else {}
+    reply = json.loads(framing.decode(ended.stdout) or "{}")
     if "inspected" not in reply:
         exited = {"message": f"the import ended the process with status {ended.returncode}"}
         failed = reply.get("failed", exited)

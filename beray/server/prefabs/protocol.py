@@ -1,26 +1,25 @@
 """Protocol between the server and the worker process of a function.
 
-Both directions carry frames: a length of four bytes, big-endian, and a JSON object of that
-length. Everything from the worker is untrusted: its size is limited and its content checked.
+Both directions carry frames: length-prefixed messages with a JSON object. Everything from the
+worker is untrusted: its size is limited and its content checked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from beray.server.runners.command_line import Tail
+from beray.server.sandbox.launcher import framing
 from beray.server.sandbox.launching import SupervisedCommand
 from beray.server.storage.json_values import check_json
 
 MAX_BYTES: Final = 16 * 1024**2
 """Maximum size of all frames that one call may send, in bytes."""
 MALFORMED_MESSAGE: Final = "the function's process sent a malformed message"
-_LENGTH: Final = struct.Struct("!I")
 _INLINE_BYTES: Final = 32 * 1024
 """Larger frames are decoded in a thread."""
 _MAX_CHARACTERS: Final = {"message": 2_000, "traceback": 16_000}
@@ -77,15 +76,14 @@ class WorkerConnection:
                 too large.
         """
         try:
-            (length,) = _LENGTH.unpack(await self._stdout.readexactly(_LENGTH.size))
-            if length > self._bytes_left:
-                reason = f"the function's output exceeds {MAX_BYTES:,} bytes of JSON"
-                raise RunFailed("OUTPUT_TOO_LARGE", reason)
-            self._bytes_left -= length
-            body = await self._stdout.readexactly(length)
-        except asyncio.IncompleteReadError:
+            body = await framing.receive(self._stdout, self._bytes_left)
+        except framing.MessageTooLong:
+            reason = f"the function's output exceeds {MAX_BYTES:,} bytes of JSON"
+            raise RunFailed("OUTPUT_TOO_LARGE", reason) from None
+        except EOFError:
             raise await self._exit_error() from None
-        decoding = asyncio.to_thread(_decode_frame, body) if length > _INLINE_BYTES else None
+        self._bytes_left -= len(body)
+        decoding = asyncio.to_thread(_decode_frame, body) if len(body) > _INLINE_BYTES else None
         frame = _decode_frame(body) if decoding is None else await decoding
         name, data = next(iter(frame.items()))
         if name == "failed":
@@ -99,10 +97,10 @@ class WorkerConnection:
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.printing
-        problem = await self._function.exceeded_limit()
-        if problem is not None:
-            code = "MEMORY_LIMIT" if problem.endswith("bytes of memory") else "CRASHED"
-            return RunFailed(code, f"the function was terminated: {problem}")
+        excess = await self._function.exceeded_limit()
+        if excess is not None:
+            code = "MEMORY_LIMIT" if excess.limit == "memory" else "CRASHED"
+            return RunFailed(code, f"the function was terminated: {excess.problem}")
         how = f"signal {status - 128}" if status > 128 else f"exit status {status}"
         return RunFailed("CRASHED", f"the function's process ended before it returned ({how})")
 
@@ -119,7 +117,7 @@ class WorkerConnection:
 def encode_frame(frame: Frame) -> bytes:
     """Return the encoded frame, including its length."""
     body = json.dumps(frame, separators=(",", ":"), allow_nan=False).encode()
-    return _LENGTH.pack(len(body)) + body
+    return framing.encode(body)
 
 
 def _decode_frame(body: bytes) -> Frame:

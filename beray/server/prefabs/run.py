@@ -50,7 +50,7 @@ class PrefabRuns:
     """Calls that are running. Used on one event loop, until ``close``."""
 
     def __init__(
-        self, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
+        self, *, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
     ) -> None:
         self._settings = settings
         self._sandbox = sandbox
@@ -62,7 +62,7 @@ class PrefabRuns:
             subject_waiting=waiting,
             item_noun=QUEUED_ITEMS,
         )
-        self._scheduler = CallScheduler(access, slots, waiting)
+        self._scheduler = CallScheduler(access=access, slots=slots, waiting=waiting)
         self._running: set[asyncio.Task[CallResult]] = set()
         self._scratch = settings.data_dir / "scratch"
         self.is_closed = False
@@ -300,7 +300,7 @@ def _remove(folder: Path) -> None:
 # Composition
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PrefabServices:
     """Services of a server for prefabs."""
 
@@ -314,8 +314,8 @@ class PrefabServices:
 
 @asynccontextmanager
 async def running_prefabs(
-    settings: Settings,
     *,
+    settings: Settings,
     authors: PrefabAuthorRepository,
     secrets: PrefabSecretRepository,
     sandbox: Sandbox,
@@ -336,13 +336,13 @@ async def running_prefabs(
             paths=paths,
         )
     decrypted = PrefabSecrets(secrets=secrets, data_dir=settings.data_dir)
-    runs = PrefabRuns(settings, sandbox, objects, access)
+    runs = PrefabRuns(settings=settings, sandbox=sandbox, objects=objects, access=access)
     try:
         yield PrefabServices(
             registry=registry,
             authors=PrefabAuthors(authors=authors),
             secrets=decrypted,
-            preparer=CallPreparer(registry, decrypted, objects),
+            preparer=CallPreparer(registry=registry, secrets=decrypted, objects=objects),
             runs=runs,
             sandbox=sandbox,
         )

@@ -42,7 +42,7 @@ class CallScheduler:
         waiting: Maximum number of calls that wait for one outer call; None: unlimited.
     """
 
-    def __init__(self, access: RunTokens, slots: FairSlots, waiting: int | None) -> None:
+    def __init__(self, *, access: RunTokens, slots: FairSlots, waiting: int | None) -> None:
         self._access = access
         self._slots = slots
         self._waiting = waiting

@@ -8,7 +8,8 @@ any number of ``content`` and ``progress`` frames, followed by one ``returned``,
 ``inspected``. Output that the function prints goes to standard error.
 
 Each call waits for the start of this program. It therefore imports only the standard library,
-``beray.prefab`` and the prefab's module, and modules that few calls need on first use.
+``beray.prefab``, the framing of messages and the prefab's module, and modules that few calls need
+on first use.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import errno
 import importlib.util
 import json
 import os
-import struct
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from traceback import TracebackException
 
-_LENGTH = struct.Struct("!I")
 _MAX_FRAME_BYTES = 32 * 1024 * 1024
 _MESSAGE_CHARACTERS = 2_000
 _TRACEBACK_CHARACTERS = 16_000
@@ -45,6 +44,10 @@ class Channel:
     """
 
     def __init__(self) -> None:
+        # Imported here, because the path of the package ``beray`` is an argument.
+        from beray.server.sandbox.launcher import framing
+
+        self._framing = framing
         self._reader: BinaryIO = os.fdopen(os.dup(0), "rb")
         self._writer: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
         nowhere = os.open(os.devnull, os.O_RDONLY)
@@ -54,8 +57,7 @@ class Channel:
 
     def read(self) -> dict[str, Any]:
         """Return the request, and close the input."""
-        (length,) = _LENGTH.unpack(self._reader.read(_LENGTH.size))
-        frame: dict[str, Any] = json.loads(self._reader.read(length))
+        frame: dict[str, Any] = json.loads(self._framing.read(self._reader.read))
         self._reader.close()
         return frame
 
@@ -73,16 +75,16 @@ class Channel:
             raise _NotJson(str(error)) from None
         if len(body) > _MAX_FRAME_BYTES:
             raise _NotJson(f"the value has {len(body):,} bytes; the limit is {_MAX_FRAME_BYTES:,}")
-        rest = memoryview(_LENGTH.pack(len(body)) + body)
+        rest = memoryview(self._framing.encode(body))
         while rest:
             rest = rest[self._writer.write(rest) :]
 
 
 def main(beray_directory: str) -> None:
     """Read one request, carry it out and send the result."""
-    channel = Channel()
     # At the end of the path, so that installed packages precede the directory's other modules.
     sys.path.append(beray_directory)
+    channel = Channel()
     job = channel.read()
     folder = job["folder"]
     try:

@@ -63,10 +63,10 @@ class UnavailableRunner:
 class Runners:
     """Runners that are configured on this server."""
 
-    def __init__(self, settings: Settings, sandbox: Sandbox) -> None:
+    def __init__(self, *, settings: Settings, sandbox: Sandbox) -> None:
         self._settings = settings
         self._sandbox = sandbox
-        self._shell = ShellRunner(sandbox)
+        self._shell = ShellRunner(sandbox=sandbox)
         configured = {
             "model": settings.model,
             "acp": settings.acp,
@@ -79,7 +79,7 @@ class Runners:
             self._defaults = [settings.runner] if settings.runner in self._defaults else []
         if settings.models and "model" not in self.names:
             self.names.append("model")
-        self._forks = ForkServer(settings.data_dir, self._subprocess_runners())
+        self._forks = ForkServer(data_dir=settings.data_dir, runners=self._subprocess_runners())
 
     def _subprocess_runners(self) -> list[str]:
         return [name for name in _PACKAGES if name in self.names and find_spec(_PACKAGES[name])]
@@ -146,7 +146,7 @@ class Runners:
             case "shell":
                 return self._shell
             case "command" if name in self.names:
-                return CommandRunner(self._settings, self._sandbox)
+                return CommandRunner(settings=self._settings, sandbox=self._sandbox)
             case "model" | "acp" | "agent" if name in self.names:
                 return self._subprocess(name)
         return UnavailableRunner(self._missing_settings())
@@ -154,7 +154,9 @@ class Runners:
     def _subprocess(self, name: Literal["model", "acp", "agent"]) -> Runner:
         if find_spec(_PACKAGES[name]) is None:
             return UnavailableRunner(f"its packages are missing; {how_to_install('agents')}")
-        return SubprocessRunner(name, self._forks, self._settings, self._sandbox)
+        return SubprocessRunner(
+            name, forks=self._forks, settings=self._settings, sandbox=self._sandbox
+        )
 
     def _missing_settings(self) -> str:
         if self._settings.runner != "auto":

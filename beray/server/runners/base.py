@@ -127,7 +127,7 @@ class Sink(Protocol):
             usage: Total of the run, not the difference to the last report.
 
         Raises:
-            OverBudget: The budget is used up, so no further request is allowed.
+            BudgetExceeded: The budget is used up, so no further request is allowed.
         """
 
     async def record(self, usage: Usage) -> None:
@@ -141,5 +141,5 @@ class Runner(Protocol):
         """Execute the goal of a job.
 
         Raises:
-            OverBudget: ``Sink.charge`` raised it.
+            BudgetExceeded: ``Sink.charge`` raised it.
         """

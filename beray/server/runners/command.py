@@ -48,7 +48,7 @@ class CommandRunner:
     reported in its own ``AGENT_EVENT_END`` lines.
     """
 
-    def __init__(self, settings: Settings, sandbox: Sandbox) -> None:
+    def __init__(self, *, settings: Settings, sandbox: Sandbox) -> None:
         self._settings = settings
         self._sandbox = sandbox
 
@@ -61,7 +61,7 @@ class CommandRunner:
                 agent_homes.binds, self._settings, self._sandbox, job.user_id
             )
             inside = self._sandbox.inside(job.work_dir)
-            output = _OutputReader(sink, job, TaskPaths(job.work_dir, inside))
+            output = _OutputReader(sink=sink, job=job, paths=TaskPaths(job.work_dir, inside))
             try:
                 exit_code = await self._execute(arguments, paths, stdin, job, output)
             finally:
@@ -174,7 +174,7 @@ def _option(what: str, value: str, argument: str) -> str:
 class _OutputReader:
     """Reader of the program's output that emits it as events."""
 
-    def __init__(self, sink: Sink, job: Job, paths: TaskPaths) -> None:
+    def __init__(self, *, sink: Sink, job: Job, paths: TaskPaths) -> None:
         self.usage = Usage()
         self.errors = Tail()
         self._sink = sink

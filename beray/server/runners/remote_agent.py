@@ -45,7 +45,7 @@ _PAGE_ENTRIES: Final = 1000
 class AgentRunner:
     """Runner that forwards each goal to the agent at ``settings.agent_url``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, *, settings: Settings) -> None:
         self._settings = settings
 
     async def run(self, job: Job, sink: Sink) -> Outcome:
@@ -59,7 +59,7 @@ class AgentRunner:
         limits = DiskLimits(self._settings.work_dir_bytes, self._settings.work_dir_files)
         space = DiskQuota(job.work_dir, limits)
         client = BeRayClient(url, secret, max_retries=1)
-        files = _RemoteFiles(client, name, job.work_dir, space)
+        files = _RemoteFiles(client=client, chat=name, work_dir=job.work_dir, space=space)
         try:
             api = AgentApi(
                 "agent",
@@ -111,7 +111,7 @@ class AgentRunner:
 class _RemoteFiles:
     """Transfer of files between the local work_dir and the remote chat."""
 
-    def __init__(self, client: BeRayClient, chat: str, work_dir: Path, space: DiskQuota) -> None:
+    def __init__(self, *, client: BeRayClient, chat: str, work_dir: Path, space: DiskQuota) -> None:
         self._space = space
         self._client = client
         self._chat = chat

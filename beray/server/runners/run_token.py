@@ -34,6 +34,7 @@ class RunTokens:
 
     def __init__(
         self,
+        *,
         url: str | None,
         tokens: InternalTokenRepository,
         active_requests: ActiveRequests,

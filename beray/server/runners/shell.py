@@ -34,7 +34,7 @@ def shell_command(shell: str, line: str) -> list[str]:
 class ShellRunner:
     """Runner of shell commands."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, *, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     async def run(self, job: Job, sink: Sink) -> Outcome:

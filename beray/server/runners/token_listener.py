@@ -42,7 +42,7 @@ class TokenListener:
         directory: Directory of the sockets. Commands of tasks must not be able to read it.
     """
 
-    def __init__(self, app: ASGIApp, directory: Path) -> None:
+    def __init__(self, *, app: ASGIApp, directory: Path) -> None:
         self._app = app
         self._directory = directory
 

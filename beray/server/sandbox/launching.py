@@ -24,7 +24,8 @@ import structlog
 
 from beray.server.sandbox import relay
 from beray.server.sandbox.bubblewrap import PATH, CommandLine
-from beray.server.sandbox.launcher import cgroup
+from beray.server.sandbox.launcher import cgroup, framing
+from beray.server.sandbox.launcher.excess import Excess
 from beray.server.sandbox.network_policy import NO_NETWORK, CommandNetwork
 from beray.server.storage.shortage import retry_on_shortage
 from beray.server.workspace.disk_usage import USAGE_FILE
@@ -55,10 +56,10 @@ class SupervisedCommand:
     process: Process
     control: socket.socket
 
-    async def exceeded_limit(self) -> str | None:
+    async def exceeded_limit(self) -> Excess | None:
         """Wait until the command ends; return the limit that ended it, or None."""
-        problem = (await self._last_message()).get("problem")
-        return None if problem is None else str(problem)
+        message = await self._last_message()
+        return Excess(message["limit"], message["problem"]) if "limit" in message else None
 
     async def left_running(self) -> list[str]:
         """Wait until the command ends; return the names of processes that it left running.
@@ -75,12 +76,13 @@ class SupervisedCommand:
         """
         await self.process.wait()
         loop = asyncio.get_running_loop()
-        message = b""
+        received = b""
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(REPORT_SECONDS):
                 while block := await loop.sock_recv(self.control, 4096):
-                    message += block
-        return dict(json.loads(message)) if message else {}
+                    received += block
+        message = framing.decode(received)
+        return {} if message is None else dict(json.loads(message))
 
 
 @asynccontextmanager
@@ -111,8 +113,8 @@ async def run_supervised(
         sandbox: Command line of the sandbox; None runs the command without one.
         network: Network namespace and relays of the command.
         wait_for_resources: True to wait until a shortage of descriptors, processes or memory ends.
-        report_leftovers: True to enable ``Supervised.left_running``. Then ``sandbox`` must have no
-            init process of its own, and in a sandbox ``stdin`` is not used.
+        report_leftovers: True to enable ``SupervisedCommand.left_running``. Then ``sandbox`` must
+            have no init process of its own, and in a sandbox ``stdin`` is not used.
 
     Raises:
         OSError: An argument is too long (E2BIG), or the launcher cannot be started.
@@ -199,7 +201,7 @@ async def _send_spec(control: socket.socket, spec: Mapping[str, object]) -> None
     # json escapes lone surrogates, so undecodable bytes of a path survive.
     data = json.dumps(spec).encode()
     with suppress(BrokenPipeError, ConnectionResetError):
-        await asyncio.get_running_loop().sock_sendall(control, len(data).to_bytes(4, "big") + data)
+        await asyncio.get_running_loop().sock_sendall(control, framing.encode(data))
 
 
 async def _end(process: Process) -> None:

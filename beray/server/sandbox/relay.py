@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from beray.server.sandbox.launcher import framing
 from beray.server.sandbox.network_policy import CommandNetwork
 from beray.server.setting_types.destinations import Destination
 
@@ -68,7 +69,7 @@ async def receive_listeners(control: socket.socket) -> tuple[str | None, list[so
     """
     received, sockets = bytearray(), list[socket.socket]()
     try:
-        while len(received) < 4 or len(received) < 4 + int.from_bytes(received[:4], "big"):
+        while (message := framing.decode(received)) is None:
             await _wait_readable(control)
             try:
                 data, numbers, _, _ = socket.recv_fds(control, 4096, _MAX_LISTENERS, _CLOSE_ON_EXEC)
@@ -84,7 +85,7 @@ async def receive_listeners(control: socket.socket) -> tuple[str | None, list[so
     except BaseException:
         _close(sockets)
         raise
-    problem: str | None = json.loads(received[4:])["problem"]
+    problem: str | None = json.loads(message)["problem"]
     return problem, sockets
 
 

@@ -68,9 +68,9 @@ class Sandbox:
     def __init__(
         self,
         kind: Kind,
+        *,
         settings: Settings,
         problem: str | None = None,
-        *,
         network: NetworkState | None = None,
     ) -> None:
         self.kind = kind
@@ -79,7 +79,7 @@ class Sandbox:
         network = network or network_policy.find_state(
             sandboxed=sandboxed, shared=settings.shared, allow=settings.network_destinations()
         )
-        self.networks = TaskNetworks(settings, network, sandboxed=sandboxed)
+        self.networks = TaskNetworks(settings=settings, state=network, sandboxed=sandboxed)
         self._settings = settings
         self._scratch = settings.data_dir / "scratch"
         self._uids = detection.own_uids(settings) if sandboxed else None
@@ -97,7 +97,7 @@ class Sandbox:
             raise SandboxUnavailable(decision.problem)
         sandboxed = decision.kind == "bubblewrap"
         network = await detection.find_network(settings, sandboxed=sandboxed)
-        sandbox = cls(decision.kind, settings, decision.problem, network=network)
+        sandbox = cls(decision.kind, settings=settings, problem=decision.problem, network=network)
         await run_in_threadpool(sandbox._prepare)
         if decision.problem is not None:
             reason = decision.problem
@@ -184,7 +184,7 @@ class Sandbox:
                 ``BERAY_GATEWAY_URL`` and ``X_INTERNAL_TOKEN``.
 
         Raises:
-            NetworkRefused: The requested network is not available.
+            NetworkUnavailable: The requested network is not available.
         """
         command_network = self.networks.of_command(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
@@ -216,7 +216,7 @@ class Sandbox:
         The result's ``left_running`` returns their names.
 
         Raises:
-            NetworkRefused: The requested network is not available.
+            NetworkUnavailable: The requested network is not available.
         """
         command_network = self.networks.of_command(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
@@ -259,7 +259,7 @@ class Sandbox:
             gateway: As for ``process``.
 
         Raises:
-            NetworkRefused: The agent's network is not available.
+            NetworkUnavailable: The agent's network is not available.
         """
         agent_network = self.networks.of_agent(requested=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
@@ -299,7 +299,7 @@ class Sandbox:
             gateway: As for ``process``.
 
         Raises:
-            NetworkRefused: The requested network is not available.
+            NetworkUnavailable: The requested network is not available.
         """
         if (problem := self.networks.problem("shell", requested=network)) is not None:
             raise NetworkUnavailable(problem)
@@ -344,7 +344,7 @@ class Sandbox:
             network: True if the program requests a network.
 
         Raises:
-            NetworkRefused: The requested network is not available.
+            NetworkUnavailable: The requested network is not available.
         """
         command_network = self.networks.of_command(requested=network)
         async with self._new_scratch(work_dir) as scratch:

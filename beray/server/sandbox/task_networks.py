@@ -33,7 +33,7 @@ class TaskNetworks:
         sandboxed: True if commands run in bubblewrap; otherwise they use the host's network.
     """
 
-    def __init__(self, settings: Settings, state: NetworkState, *, sandboxed: bool) -> None:
+    def __init__(self, *, settings: Settings, state: NetworkState, sandboxed: bool) -> None:
         self.state = state
         self._settings = settings
         self._sandboxed = sandboxed
@@ -93,7 +93,7 @@ class TaskNetworks:
             gateway: Access to the gateway; None if the command has no access.
 
         Raises:
-            NetworkRefused: The required network is not available on this host.
+            NetworkUnavailable: The required network is not available on this host.
         """
         connected = self.reached(requested=requested)
         return self._network(
@@ -109,7 +109,7 @@ class TaskNetworks:
             gateway: Access to the gateway; None if the agent has no access.
 
         Raises:
-            NetworkRefused: The required network is not available on this host.
+            NetworkUnavailable: The required network is not available on this host.
         """
         if self._settings.agent_network or not requested:
             connected = self._settings.agent_network

@@ -28,7 +28,7 @@ class EndWriter:
     loop, until ``close``.
     """
 
-    def __init__(self, event_log: EventLog) -> None:
+    def __init__(self, *, event_log: EventLog) -> None:
         self._event_log = event_log
         self._pending: dict[int, asyncio.Task[bool]] = {}
         self._overdue: set[asyncio.Task[bool]] = set()

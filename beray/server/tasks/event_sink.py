@@ -41,9 +41,9 @@ class TaskSink:
 
     def __init__(
         self,
+        *,
         event_log: EventLog,
         task_id: int,
-        *,
         output_bytes: int,
         secrets: StreamRedactor,
         budget: Budget,

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import structlog
 
 from beray.events import MsgError, MsgEventCustomUpdate, TaskStatusChanged
 from beray.server.runners import Job, Outcome, RunnerChoice, Runners, agent_homes
-from beray.server.runners.base import BudgetExceeded, GatewayAccess
+from beray.server.runners.base import BudgetExceeded
+from beray.server.runners.run_token import RunTokens
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
@@ -30,17 +31,27 @@ from beray.server.workspace.disk_quota import DiskQuotaExceeded
 from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
 
-if TYPE_CHECKING:
-    from beray.server.runners.run_token import RunTokens  # imports the services
-
 log = structlog.get_logger("beray.runs")
 
 
-class RunExecutor:
-    """Executor of tasks and chat answers."""
+class GoalRunner:
+    """Executes goals in the work_dirs of their tasks, by the runners of this server.
+
+    Args:
+        settings: Settings of the server.
+        usage: Repository of the usage.
+        event_log: Log of the events.
+        runners: Runners of the server.
+        workspaces: Work_dirs.
+        sandbox: Sandbox of the commands.
+        files: Source of the events about files.
+        access: Issuer of the tokens for the gateway.
+        has_prefabs: Returns True if prefabs are installed.
+    """
 
     def __init__(
         self,
+        *,
         settings: Settings,
         usage: UsageRepository,
         event_log: EventLog,
@@ -61,7 +72,9 @@ class RunExecutor:
         self._access = access
         self._has_prefabs = has_prefabs
 
-    async def run(self, task: Task, goal: str | None = None) -> Outcome:
+    async def run(
+        self, task: Task, *, goal: str | None = None, conversation: Path | None = None
+    ) -> Outcome:
         """Run ``task`` and return its outcome; problems are logged as events of the task.
 
         A cancellation ends all processes of the run.
@@ -69,6 +82,7 @@ class RunExecutor:
         Args:
             task: Task to run.
             goal: Goal to run instead of that of the task, such as a chat message.
+            conversation: File with the history of a chat; None for a task.
 
         Raises:
             TaskClosed: The task has ended or was deleted.
@@ -76,9 +90,11 @@ class RunExecutor:
         """
         started = time.monotonic()
         await self._log_running(task.id)
-        budget = Budget(self._usage, self._settings, task)
+        budget = Budget(repository=self._usage, settings=self._settings, task=task)
         try:
-            outcome, problem = await self._run_with_access(task, goal or task.goal, budget)
+            outcome, problem = await self._run_with_access(
+                task, goal or task.goal, conversation, budget
+            )
         finally:
             await budget.spend(time.monotonic() - started)
         if problem is not None:
@@ -99,7 +115,7 @@ class RunExecutor:
             await asyncio.sleep(seconds)
 
     async def _run_with_access(
-        self, task: Task, goal: str, budget: Budget
+        self, task: Task, goal: str, conversation: Path | None, budget: Budget
     ) -> tuple[Outcome, MsgError | None]:
         """Return the outcome of a run, and the last event to log."""
         # Tasks of earlier versions have no runner.
@@ -112,36 +128,30 @@ class RunExecutor:
             if access is not None:
                 secrets = [*secrets, access.token]
             sink = TaskSink(
-                self._event_log,
-                task.id,
+                event_log=self._event_log,
+                task_id=task.id,
                 output_bytes=self._settings.task_output_bytes,
                 secrets=StreamRedactor(secrets),
                 budget=budget,
             )
-            return await self._outcome(task, goal, chosen, access, sink, budget)
+            job = Job(
+                task.id,
+                goal,
+                task.tools,
+                self._workspaces.path(task.id),
+                model=chosen.model,
+                network=_requests(task, "network"),
+                conversation=conversation,
+                gateway=access,
+                commands_use_gateway=_requests(task, "gateway"),
+                user_id=task.user_id,
+            )
+            return await self._outcome(job, chosen, sink, budget)
 
     async def _outcome(
-        self,
-        task: Task,
-        goal: str,
-        chosen: RunnerChoice,
-        access: GatewayAccess | None,
-        sink: TaskSink,
-        budget: Budget,
+        self, job: Job, chosen: RunnerChoice, sink: TaskSink, budget: Budget
     ) -> tuple[Outcome, MsgError | None]:
-        job = Job(
-            task.id,
-            goal,
-            task.tools,
-            self._workspaces.path(task.id),
-            model=chosen.model,
-            network=_requests(task, "network"),
-            conversation=chat_history_path(self._settings, task.id) if task.chat else None,
-            gateway=access,
-            commands_use_gateway=_requests(task, "gateway"),
-            user_id=task.user_id,
-        )
-        if job.commands_use_gateway and access is None:
+        if job.commands_use_gateway and job.gateway is None:
             return _failure(
                 "gateway", "the gateway is not available, because the server does not listen"
             )
@@ -151,7 +161,7 @@ class RunExecutor:
         runner = self._runners.choose(chosen.runner)
         is_agent = chosen.runner in ("acp", "command")
         if self._sandbox.networks.uses_host(chosen.runner, requested=job.network):
-            await self._event_log.append(task.id, _warning(self._sandbox.networks.state))
+            await self._event_log.append(job.task_id, _warning(self._sandbox.networks.state))
 
         async def attempt() -> tuple[Outcome, MsgError | None]:
             try:
@@ -167,7 +177,7 @@ class RunExecutor:
             except (OSError, RuntimeError, ValueError, StorageError) as error:
                 if is_shortage(error) and not sink.has_logged:
                     raise
-                return _server_error(task.id, error)
+                return _server_error(job.task_id, error)
             return ended
 
         # A run that could not start because of a shortage is repeated.
@@ -219,7 +229,7 @@ def _requests(task: Task, name: Literal["network", "gateway"]) -> bool:
 
 
 def chat_history_path(settings: Settings, task_id: int) -> Path:
-    """Return the path of a chat's history; see ``chats.history``."""
+    """Return the path of a chat's history; see ``runners.chat_history``."""
     return settings.data_dir / "conversations" / f"{task_id:d}.jsonl"
 
 

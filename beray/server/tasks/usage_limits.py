@@ -17,6 +17,7 @@ from beray.server.settings import Settings
 from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.tables import Task
 from beray.server.storage.usage import ResourceUsage, UsageRepository
+from beray.server.tasks.run_policy import kind_of
 
 KINDS: Final = ResourceUsage._fields
 _UNITS: Final = {
@@ -30,21 +31,21 @@ _UNITS: Final = {
 class Budget:
     """Usage and limits of one run."""
 
-    def __init__(self, repository: UsageRepository, settings: Settings, task: Task) -> None:
+    def __init__(self, *, repository: UsageRepository, settings: Settings, task: Task) -> None:
         self._repository = repository
         self._task = task
         self._limits = _minimum_limits(_limits(settings, "task"), task.limits or {})
         self._daily = _limits(settings, "daily")
         self._usage = Usage()
         # Each answer of a chat is a separate run with the limits of a task.
-        self._scope = "this task" if task.chat is None else "this answer"
+        self._scope = {"goal": "this task", "answer": "this answer"}[kind_of(task)]
         self._earlier_usage = Usage(**task.usage) if task.usage else Usage()
 
     async def begin(self) -> float | None:
         """Return the time limit of the run in seconds, or None.
 
         Raises:
-            OverBudget: A daily limit of the user is reached.
+            BudgetExceeded: A daily limit of the user is reached.
         """
         day = await self._day()
         left = [self._limits.get("seconds")]
@@ -56,7 +57,7 @@ class Budget:
         """Record the usage of the run so far, before its next request.
 
         Raises:
-            OverBudget: A limit is reached, so the request must not be made.
+            BudgetExceeded: A limit is reached, so the request must not be made.
         """
         await self.record(usage)
         _check_limits(_amounts(usage), self._limits, self._scope)
@@ -89,7 +90,7 @@ class Budget:
         """Return the user's usage of today, or zero if it is not limited.
 
         Raises:
-            OverBudget: A daily limit is reached.
+            BudgetExceeded: A daily limit is reached.
         """
         if not self._daily:
             return ResourceUsage()

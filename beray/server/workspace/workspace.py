@@ -91,8 +91,8 @@ class Workspaces:
     def __init__(
         self,
         root: Path,
-        quota_of: Callable[[Path], DiskQuota] | None = None,
         *,
+        quota_of: Callable[[Path], DiskQuota] | None = None,
         uid_of: Callable[[int | None], int | None] = lambda _user_id: None,
         reserve: DiskReserve | None = None,
     ) -> None:

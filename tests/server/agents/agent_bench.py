@@ -42,7 +42,7 @@ class Bench:
         self.kind: Kind = kind
         self.data_dir = tmp_path / "data"
         (self.data_dir / "scratch").mkdir(parents=True)
-        uid_of = Sandbox(kind, self.settings()).uid_of
+        uid_of = Sandbox(kind, settings=self.settings()).uid_of
         self.work_dir = Workspaces(tmp_path / "workspaces", uid_of=uid_of).create(1, 1)
         self.recorder = Recorder()
 
@@ -73,12 +73,14 @@ class Bench:
         """
         command = shlex.join([sys.executable, str(HERE / "acp_agent.py"), mode])
         settings = self.settings(**{"acp": command, **options})
-        sandbox = Sandbox(self.kind, settings)
-        return AcpRunner(settings, sandbox, answer_seconds=seconds, outbound=outbound)
+        sandbox = Sandbox(self.kind, settings=settings)
+        return AcpRunner(
+            settings=settings, sandbox=sandbox, answer_seconds=seconds, outbound=outbound
+        )
 
     def command(self, command: str, **options: Any) -> CommandRunner:
         settings = self.settings(command=command, **options)
-        return CommandRunner(settings, Sandbox(self.kind, settings))
+        return CommandRunner(settings=settings, sandbox=Sandbox(self.kind, settings=settings))
 
     async def run(self, runner: Runner, goal: str, **options: Any) -> Outcome:
         return await runner.run(self.job(goal, **options), self.recorder)

@@ -68,7 +68,12 @@ class Bench:
         model: Model | None = None,
     ) -> Outcome:
         given = model or (self.model.model if self.model else None)
-        runner = ModelRunner(self.settings, self.sandbox, given, retry_policy=self.retry_policy)
+        runner = ModelRunner(
+            settings=self.settings,
+            sandbox=self.sandbox,
+            model=given,
+            retry_policy=self.retry_policy,
+        )
         job = self.job(goal=goal, tools=tools, job_model=job_model, network=network)
         return await runner.run(job, self.sink)
 

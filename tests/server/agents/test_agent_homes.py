@@ -44,7 +44,7 @@ def shared(tmp_path: Path, paths: str, **options: Any) -> Settings:
 
 
 def binds(settings: Settings, user_id: int) -> list[Bind]:
-    return agent_homes.binds(settings, Sandbox("bubblewrap", settings), user_id)
+    return agent_homes.binds(settings, Sandbox("bubblewrap", settings=settings), user_id)
 
 
 def copy_of(settings: Settings, user_id: int) -> Path:
@@ -191,7 +191,7 @@ def test_a_copy_that_grows_too_large_ends_the_agent(tmp_path: Path, source: Path
 
 def test_without_a_sandbox_there_is_nothing_to_bind(tmp_path: Path, source: Path) -> None:
     settings = shared(tmp_path, f"{source}=rw")
-    assert agent_homes.binds(settings, Sandbox("none", settings), 1) == []
+    assert agent_homes.binds(settings, Sandbox("none", settings=settings), 1) == []
 
 
 def test_a_copy_of_too_many_files_is_not_made(
@@ -223,7 +223,7 @@ async def test_agents_of_different_users_do_not_see_each_others_settings(
     runner = work.command(f'sh -c "{script}"', agent_paths=f"{source}=rw")
     runner._settings.set_listener("192.0.2.1", embedded=False)
 
-    uid_of = Sandbox(work.kind, runner._settings).uid_of
+    uid_of = Sandbox(work.kind, settings=runner._settings).uid_of
     others = Workspaces(tmp_path / "workspaces", uid_of=uid_of).create(2, 2)
 
     async def run(user_id: int) -> str:

@@ -248,7 +248,7 @@ async def test_a_shell_command_that_begins_with_a_dash_is_not_an_option_of_the_s
     tmp_path: Path, kind: Kind
 ) -> None:
     work = await bench(tmp_path, kind)
-    runner = ShellRunner(Sandbox(kind, work.settings()))
+    runner = ShellRunner(sandbox=Sandbox(kind, settings=work.settings()))
     assert await work.run(runner, "!-x; echo next") == Outcome("COMPLETED")
     output = work.recorder.text("tools:shell")
     assert "-x" in output and output.endswith("next\n")
@@ -259,7 +259,7 @@ async def test_the_result_of_a_shell_goal_names_background_processes_that_were_t
     tmp_path: Path, kind: Kind
 ) -> None:
     work = await bench(tmp_path, kind)
-    runner = ShellRunner(Sandbox(kind, work.settings()))
+    runner = ShellRunner(sandbox=Sandbox(kind, settings=work.settings()))
     goal = "!mkfifo up; sh -c 'echo >up; exec tail -f up' & cat up"
     assert await work.run(runner, goal) == Outcome("COMPLETED")
     [result] = work.recorder.results("shell")

@@ -94,7 +94,9 @@ async def test_a_name_that_is_rebound_during_a_session_is_not_connected_to(
         bench = await Bench.make(tmp_path, [("web_echo", {"text": "hi"})], "done")
         policy = OutboundPolicy(allow=AllowList.parse("127.0.0.1"), resolver=names)
         assert bench.model is not None
-        runner = ModelRunner(bench.settings, bench.sandbox, bench.model.model, outbound=policy)
+        runner = ModelRunner(
+            settings=bench.settings, sandbox=bench.sandbox, model=bench.model.model, outbound=policy
+        )
         url = f"http://mcp.example:{port}/mcp"
         await runner.run(bench.job(tools=[{"web": {"url": url}}]), bench.sink)
         # The session was connected to the addresses in the DNS answers.

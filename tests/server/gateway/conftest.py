@@ -30,7 +30,9 @@ def repositories(tmp_path: Path) -> Iterator[Repositories]:
 @pytest.fixture
 def local(tmp_path: Path, repositories: Repositories) -> LocalObjectStore:
     signer = UrlSigner(b"k" * 32, BUCKET)
-    return LocalObjectStore(tmp_path / "objects", objects=repositories.objects, signer=signer)
+    return LocalObjectStore(
+        folder=tmp_path / "objects", objects=repositories.objects, signer=signer
+    )
 
 
 @pytest.fixture
@@ -68,4 +70,4 @@ def objects(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return found
     for name, value in request.getfixturevalue("s3_environ").items():
         monkeypatch.setenv(name, value)
-    return S3ObjectStore(Settings())
+    return S3ObjectStore(settings=Settings())

@@ -69,7 +69,9 @@ async def test_files_that_no_row_names_go_at_the_next_start(
     # What this process writes right now has no row yet, either.
     assert local.remove_orphans() == 0
     again = LocalObjectStore(
-        tmp_path / "objects", objects=repositories.objects, signer=UrlSigner(b"k" * 32, BUCKET)
+        folder=tmp_path / "objects",
+        objects=repositories.objects,
+        signer=UrlSigner(b"k" * 32, BUCKET),
     )
     under_way = await again.put("a/1/new", pieces(b"new"))
     assert under_way.size == 3

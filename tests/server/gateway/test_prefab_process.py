@@ -28,7 +28,7 @@ async def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
     settings = Settings(data_dir=tmp_path / "data", sandbox="auto")
     found = await Sandbox.detect(settings)
     if request.param == "none":
-        return Sandbox("none", settings)
+        return Sandbox("none", settings=settings)
     if found.kind != "bubblewrap":
         pytest.skip("bubblewrap does not work here")
     return found

@@ -93,7 +93,9 @@ def test_an_unreachable_store_is_reported(tmp_path: Path, s3_server: S3Server) -
 
 async def test_errors_of_the_library_have_no_secrets(s3_environ: dict[str, str]) -> None:
     environ = {name.removeprefix("BERAY_").lower(): value for name, value in s3_environ.items()}
-    store = S3ObjectStore(Settings.model_validate(environ | {"s3_bucket": "no-such-bucket"}))
+    store = S3ObjectStore(
+        settings=Settings.model_validate(environ | {"s3_bucket": "no-such-bucket"})
+    )
     assert "hush" not in repr(vars(store))
     with pytest.raises(OSError) as failed:
         await store.put("a/1/x", pieces(b"x"))

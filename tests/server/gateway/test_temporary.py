@@ -71,7 +71,7 @@ async def test_removal_is_repeated_after_a_failure_of_the_store(
             raise ConnectionError("gone")
 
     await local.put("w/1/x", pieces(b"x"))
-    broken = Failing(tmp_path / "objects", objects=repositories.objects, signer=local.signer)
+    broken = Failing(folder=tmp_path / "objects", objects=repositories.objects, signer=local.signer)
     failing = new_temporary(repositories, broken)
     await failing.keep("w/1/x", 0.0)
     with pytest.raises(ConnectionError):
@@ -92,7 +92,9 @@ async def test_one_that_is_due_earlier_wakes_the_loop(
             removed.set()
             return await super().delete(keys)
 
-    watched = Watched(tmp_path / "objects", objects=repositories.objects, signer=local.signer)
+    watched = Watched(
+        folder=tmp_path / "objects", objects=repositories.objects, signer=local.signer
+    )
     temporary = new_temporary(repositories, watched)
     async with temporary.running():
         await temporary.keep("w/1/late", 60.0)

@@ -36,7 +36,7 @@ def test_a_group_contains_a_command_and_is_removed_with_its_processes(parent: st
     sleeping = subprocess.Popen(["sleep", "60"], preexec_fn=group.enter)
     with open(os.path.join(parent, name, "cgroup.procs")) as file:
         assert file.read().split() == [str(sleeping.pid)]
-    assert group.problem() is None
+    assert group.excess() is None
     with open(os.path.join(parent, name, "cgroup.kill"), "w") as file:
         file.write("1")
     assert sleeping.wait(timeout=20) < 0

@@ -60,7 +60,7 @@ async def gateway_of(tmp_path: Path, token: str) -> AsyncIterator[GatewayRelay]:
 
     directory = tmp_path / "sockets"
     directory.mkdir()
-    async with TokenListener(app, directory).listening(token) as path:
+    async with TokenListener(app=app, directory=directory).listening(token) as path:
         yield GatewayRelay("http://unused.invalid", str(path))
     assert list(directory.iterdir()) == []
 
@@ -128,7 +128,7 @@ async def test_the_gateway_of_the_server_accepts_the_token_and_no_address(tmp_pa
         set_owner(work_dir, services.sandbox.uid_of(None))
         statuses = []
         for listening in (token, ended):
-            listener = TokenListener(app, settings.data_dir / "scratch")
+            listener = TokenListener(app=app, directory=settings.data_dir / "scratch")
             async with listener.listening(listening) as path:
                 command = ["/usr/bin/python3", "-c", GATEWAY, json.dumps(calls)]
                 gateway = GatewayRelay("http://unused.invalid", str(path))

@@ -199,7 +199,7 @@ def test_a_command_agent_has_the_network_of_agents_or_of_its_task(
 @needs_bubblewrap
 def test_a_prefab_without_its_network_is_not_started(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", sandbox_network="never")
-    sandbox = Sandbox("bubblewrap", settings)
+    sandbox = Sandbox("bubblewrap", settings=settings)
 
     async def call() -> None:
         async with sandbox.function(["/bin/true"], tmp_path, [], {}, network=True):

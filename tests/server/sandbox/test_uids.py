@@ -90,10 +90,10 @@ def test_only_bubblewrap_of_root_has_own_uids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(data_dir=tmp_path)
-    assert Sandbox("none", settings).uid_of(1) is None
-    assert Sandbox("bubblewrap", settings).has_own_uids == (os.geteuid() == 0)
+    assert Sandbox("none", settings=settings).uid_of(1) is None
+    assert Sandbox("bubblewrap", settings=settings).has_own_uids == (os.geteuid() == 0)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert Sandbox("bubblewrap", settings).uid_of(1) is None
+    assert Sandbox("bubblewrap", settings=settings).uid_of(1) is None
 
 
 def test_a_server_that_is_not_root_reports_a_work_dir_of_another_user(

@@ -41,6 +41,7 @@ class AgentRequests:
 
     def __init__(
         self,
+        *,
         sink: Sink,
         policy: Policy,
         permissions: Permissions,

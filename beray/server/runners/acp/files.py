@@ -36,7 +36,7 @@ class TaskFiles:
     Each method raises ``acp.RequestError`` with the reason if it fails.
     """
 
-    def __init__(self, work_dir: Path, paths: TaskPaths, space: DiskQuota | None = None) -> None:
+    def __init__(self, work_dir: Path, *, paths: TaskPaths, space: DiskQuota | None = None) -> None:
         self._work_dir = work_dir
         self._space = space
         self._paths = paths

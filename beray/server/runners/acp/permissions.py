@@ -65,7 +65,7 @@ class Permissions:
     """
 
     def __init__(
-        self, policy: Policy, work_dir: Path, paths: TaskPaths, *, sandboxed: bool, network: bool
+        self, *, policy: Policy, work_dir: Path, paths: TaskPaths, sandboxed: bool, network: bool
     ) -> None:
         self._policy = policy
         self._work_dir = work_dir

@@ -49,9 +49,9 @@ class AcpRunner:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         sandbox: Sandbox,
-        *,
         answer_seconds: float = ANSWER_SECONDS,
         outbound: OutboundPolicy | None = None,
     ) -> None:
@@ -71,7 +71,14 @@ class AcpRunner:
         except (ProgramError, AgentCopyError) as error:
             await sink.emit(MsgError(code="AGENT", details=str(error)))
             return Outcome("FAILED", "agent")
-        run = _Run(self._settings, self._sandbox, job, sink, self._answer_seconds, self._outbound)
+        run = _Run(
+            settings=self._settings,
+            sandbox=self._sandbox,
+            job=job,
+            sink=sink,
+            answer_seconds=self._answer_seconds,
+            outbound=self._outbound,
+        )
         try:
             outcome = _outcome(await run.execute(arguments, paths))
         except AgentFault as fault:
@@ -94,6 +101,7 @@ class _Run:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         sandbox: Sandbox,
         job: Job,
@@ -108,23 +116,28 @@ class _Run:
         self._answer_seconds = answer_seconds
         self._servers = admit_servers(job.tools, settings, sandbox)
         self._abort = RunAbort()
-        self._sink = AbortingSink(sink, self._abort)
+        self._sink = AbortingSink(sink=sink, abort=self._abort)
         self._cwd = sandbox.inside(job.work_dir)
         paths = TaskPaths(job.work_dir, self._cwd)
-        self._terminals = AgentTerminals(job, sandbox, self._sink, paths)
-        calls = ToolCalls(paths, self._terminals.result)
-        self.updates = SessionUpdates(self._sink, paths, calls)
+        self._terminals = AgentTerminals(job=job, sandbox=sandbox, sink=self._sink, paths=paths)
+        calls = ToolCalls(paths=paths, terminal_result=self._terminals.result)
+        self.updates = SessionUpdates(sink=self._sink, paths=paths, calls=calls)
         policy = settings.acp_permissions
         permissions = Permissions(
-            policy,
-            job.work_dir,
-            paths,
+            policy=policy,
+            work_dir=job.work_dir,
+            paths=paths,
             sandboxed=sandbox.kind == "bubblewrap",
             network=settings.agent_network,
         )
-        files = TaskFiles(job.work_dir, paths, sandbox.disk_space(job.work_dir))
+        files = TaskFiles(job.work_dir, paths=paths, space=sandbox.disk_space(job.work_dir))
         self._requests = AgentRequests(
-            self._sink, policy, permissions, files, self._terminals, calls
+            sink=self._sink,
+            policy=policy,
+            permissions=permissions,
+            files=files,
+            terminals=self._terminals,
+            calls=calls,
         )
 
     async def execute(self, arguments: list[str], paths: list[Bind]) -> PromptResponse:
@@ -148,9 +161,17 @@ class _Run:
         ):
             assert process.stdin and process.stdout and process.stderr
             transport = AgentTransport(
-                process.stdout, process.stdin, self.updates.handle, self._abort
+                reader=process.stdout,
+                writer=process.stdin,
+                on_update=self.updates.handle,
+                abort=self._abort,
             )
-            session = AgentSession(transport, self._abort, self._requests, self._answer_seconds)
+            session = AgentSession(
+                transport=transport,
+                abort=self._abort,
+                requests=self._requests,
+                answer_seconds=self._answer_seconds,
+            )
             errors = Tail()
             draining = asyncio.ensure_future(errors.drain(process.stderr))
             try:

@@ -51,6 +51,7 @@ class AgentSession:
 
     def __init__(
         self,
+        *,
         transport: AgentTransport,
         abort: RunAbort,
         requests: AgentRequests,

@@ -135,7 +135,7 @@ class AgentTerminal:
 class AgentTerminals:
     """Terminals of one session."""
 
-    def __init__(self, job: Job, sandbox: Sandbox, sink: Sink, paths: TaskPaths) -> None:
+    def __init__(self, *, job: Job, sandbox: Sandbox, sink: Sink, paths: TaskPaths) -> None:
         self._job = job
         self._sandbox = sandbox
         self._paths = paths

@@ -95,7 +95,7 @@ class ToolCalls:
         terminal_result: Returns the result of the terminal with an id.
     """
 
-    def __init__(self, paths: TaskPaths, terminal_result: Callable[[str], JsonValue]) -> None:
+    def __init__(self, *, paths: TaskPaths, terminal_result: Callable[[str], JsonValue]) -> None:
         self._paths = paths
         self._terminal_result = terminal_result
         self._calls: dict[str, AgentToolCall] = {}

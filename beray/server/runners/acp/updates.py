@@ -49,7 +49,7 @@ class SessionUpdates:
         usage: Usage that the agent has reported so far.
     """
 
-    def __init__(self, sink: Sink, paths: TaskPaths, calls: ToolCalls) -> None:
+    def __init__(self, *, sink: Sink, paths: TaskPaths, calls: ToolCalls) -> None:
         self.usage = Usage()
         self._sink = sink
         self._paths = paths

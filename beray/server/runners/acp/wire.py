@@ -61,7 +61,7 @@ class RunAbort:
 class AbortingSink:
     """Sink whose exceptions abort the run, also when they occur in background tasks."""
 
-    def __init__(self, sink: Sink, abort: RunAbort) -> None:
+    def __init__(self, *, sink: Sink, abort: RunAbort) -> None:
         self._sink = sink
         self._abort = abort
 
@@ -105,6 +105,7 @@ class AgentTransport:
 
     def __init__(
         self,
+        *,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         on_update: Callable[[Any], Awaitable[None]],

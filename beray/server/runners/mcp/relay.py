@@ -67,7 +67,7 @@ async def relay_programs(
         yield Relay()
         return
     directory = await asyncio.to_thread(_create_directory, settings.data_dir / "scratch", job)
-    connections = _Connections(job, settings, sandbox)
+    connections = _Connections(job=job, settings=settings, sandbox=sandbox)
     listeners: list[asyncio.Server] = []
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -109,7 +109,7 @@ def _create_directory(scratch: Path, job: Job) -> Path:
 class _Connections:
     """Connections of one run, each to a process of its own."""
 
-    def __init__(self, job: Job, settings: Settings, sandbox: Sandbox) -> None:
+    def __init__(self, *, job: Job, settings: Settings, sandbox: Sandbox) -> None:
         self._job = job
         self._settings = settings
         self._sandbox = sandbox

@@ -1,12 +1,14 @@
-"""Access to the HTTP responses of a pydantic-ai provider.
+"""Uses of pydantic-ai that its public interface does not cover.
 
-This is the only module that uses a private interface of pydantic-ai,
-``Provider._own_http_client``. There is no public access to the client, and a client that is passed
-in has to be closed by its creator. If the attribute is missing, no responses are recorded.
+- ``Provider._own_http_client``: there is no public access to the client, and a client that is
+  passed in has to be closed by its creator. If the attribute is missing, no responses are recorded.
+- The messages of errors about the names of models: the errors have no attributes. If a message
+  changes, BeRay's message is less specific.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -14,6 +16,31 @@ from pydantic_ai.models import Model
 
 HEAD_BYTES: Final = 64 * 1024
 """Number of bytes of a response body that are recorded."""
+_VARIABLE: Final = re.compile(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`")
+_PACKAGE: Final = re.compile(r"pip install \"?(pydantic-ai-slim\[[\w-]+\])")
+_SUGGESTION: Final = re.compile(r"Did you mean '([^']+)'")
+
+
+def missing_package(error: ImportError) -> str | None:
+    """Return the requirement that provides the packages of a provider; None if it is unknown."""
+    found = _PACKAGE.search(str(error))
+    return found[1] if found else None
+
+
+def is_unknown_model(error: Exception) -> bool:
+    """Return True if the name of the model is unknown."""
+    return str(error).startswith("Unknown model")
+
+
+def suggested_model(error: Exception) -> str | None:
+    """Return the known name that is similar to an unknown one; None if there is none."""
+    found = _SUGGESTION.search(str(error))
+    return found[1] if found else None
+
+
+def missing_variables(error: Exception) -> list[str]:
+    """Return the environment variables that a provider requires."""
+    return list(dict.fromkeys(_VARIABLE.findall(str(error))))
 
 
 class ResponseHead:

@@ -42,7 +42,7 @@ class FileTools:
         space: Disk quota for written files.
     """
 
-    def __init__(self, work_dir: Path, space: DiskQuota | None = None) -> None:
+    def __init__(self, work_dir: Path, *, space: DiskQuota | None = None) -> None:
         self._work_dir = work_dir
         self._space = space
         # Calls can be parallel, and an edit must read and write atomically.

@@ -59,6 +59,7 @@ class LiveModel(WrapperModel):
     def __init__(
         self,
         model: Model,
+        *,
         sink: WrappedSink,
         meter: UsageMeter,
         retry_policy: RetryPolicy,

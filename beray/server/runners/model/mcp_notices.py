@@ -33,7 +33,7 @@ _EXAMINED: Final = 8 * CHARACTERS
 class NotificationBatcher:
     """Notifications of one server, emitted in batches. Receiving a notification never blocks."""
 
-    def __init__(self, server: McpServer, sink: Sink) -> None:
+    def __init__(self, server: McpServer, *, sink: Sink) -> None:
         self._server = server
         self._sink = sink
         self._progress: dict[str, dict[str, Any]] = {}

@@ -64,7 +64,9 @@ async def connect_servers(
     """
     servers = admit_servers(context.job.tools, context.settings, context.sandbox)
     converter = ResultConverter(files, images=context.settings.model_images)
-    connections = [McpConnection(server, sink, context, converter) for server in servers]
+    connections = [
+        McpConnection(server, sink=sink, context=context, converter=converter) for server in servers
+    ]
     result = McpTools()
     names = set(reserved_names)
     try:
@@ -98,7 +100,7 @@ class McpConnection:
     """
 
     def __init__(
-        self, server: McpServer, sink: Sink, context: McpContext, converter: ResultConverter
+        self, server: McpServer, *, sink: Sink, context: McpContext, converter: ResultConverter
     ) -> None:
         self.server = server
         self.problem = server.problem
@@ -106,7 +108,7 @@ class McpConnection:
         self._sink = sink
         self._context = context
         self._converter = converter
-        self._notifications = NotificationBatcher(server, sink)
+        self._notifications = NotificationBatcher(server, sink=sink)
         self._session: McpSession | None = None
         self._watching: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
@@ -235,7 +237,7 @@ class McpConnection:
         settings = self._context.settings
         program = bool(self.server.command)
         limit = settings.mcp_start_seconds if program else settings.mcp_connect_seconds
-        session = McpSession(self.server, self._context, self._notifications.on_log)
+        session = McpSession(self.server, context=self._context, on_log=self._notifications.on_log)
         self._session = session
         session.start()
         waited, pause = 0.0, min(NOTICE_SECONDS, limit)

@@ -98,7 +98,7 @@ class McpSession:
         problem: Reason why it could not be opened, or why it has ended.
     """
 
-    def __init__(self, server: McpServer, context: McpContext, on_log: LoggingFnT) -> None:
+    def __init__(self, server: McpServer, *, context: McpContext, on_log: LoggingFnT) -> None:
         self.tools: list[McpTool] = []
         self.problem = ""
         self._server = server

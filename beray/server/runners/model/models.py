@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
-from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 
-_VARIABLE: Final = re.compile(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`")
-_PACKAGE: Final = re.compile(r"pip install \"?(pydantic-ai-slim\[[\w-]+\])")
+from beray.server.runners.model import _compat
 
 
 class UnusableModel(Exception):
@@ -38,34 +35,33 @@ def build(name: str, setting: str) -> Model:
         compatible = _compatible(name)
         return compatible if compatible is not None else infer_model(name)
     except ImportError as error:
-        package = _PACKAGE.search(str(error))
-        action = f"run pip install '{package[1]}'" if package else "install its package"
+        package = _compat.missing_package(error)
+        action = f"run pip install '{package}'" if package else "install its package"
         raise UnusableModel(
             f"{setting} is {name!r}, whose provider is not installed: {action} on the server"
         ) from None
     except (UserError, ValueError) as error:
-        raise UnusableModel(_problem(name, setting, str(error))) from None
+        raise UnusableModel(_problem(name, setting, error)) from None
     except Exception as error:  # noqa: BLE001 - clients of providers raise errors of any type
         reason = str(error).strip().partition("\n")[0][:300]
         raise UnusableModel(f"{setting} is {name!r}, which cannot be used: {reason}") from None
 
 
-def _problem(name: str, setting: str, error: str) -> str:
-    """Return the message for an error message of pydantic-ai."""
-    if error.startswith("Unknown model") or ":" not in name:
-        close = re.search(r"Did you mean '([^']+)'", error)
-        hint = f" Did you mean {close[1]}?" if close else ""
+def _problem(name: str, setting: str, error: Exception) -> str:
+    """Return the message for an error of pydantic-ai."""
+    if _compat.is_unknown_model(error) or ":" not in name:
+        close = _compat.suggested_model(error)
+        hint = f" Did you mean {close}?" if close else ""
         return (
             f"{setting} is {name!r}, which is not a known model; "
             f"use a provider and a model, such as openai:gpt-4o.{hint}"
         )
-    variables = list(dict.fromkeys(_VARIABLE.findall(error)))
-    if variables:
+    if variables := _compat.missing_variables(error):
         return (
             f"{setting} is {name!r}, which requires {' or '.join(variables)} to be set on the "
             "server"
         )
-    return f"{setting} is {name!r}, which cannot be used: {error.partition(chr(10))[0][:300]}"
+    return f"{setting} is {name!r}, which cannot be used: {str(error).partition(chr(10))[0][:300]}"
 
 
 def _compatible(name: str) -> Model | None:

@@ -66,7 +66,9 @@ async def prefab_tools(
         return []
     names = set(reserved_names)
     tools = [
-        _PrefabFunction(client, spec, function, job, sink, files).as_tool(names)
+        _PrefabFunction(
+            client=client, spec=spec, function=function, job=job, sink=sink, files=files
+        ).as_tool(names)
         for spec in specs
         for function in spec["functions"]
     ]
@@ -87,6 +89,7 @@ class _PrefabFunction:
 
     def __init__(
         self,
+        *,
         client: GatewayClient,
         spec: Mapping[str, Any],
         function: Mapping[str, Any],

@@ -87,10 +87,10 @@ class ModelRunner:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         sandbox: Sandbox,
         model: Model | None = None,
-        *,
         retry_policy: RetryPolicy | None = None,
         outbound: OutboundPolicy | None = None,
     ) -> None:
@@ -145,8 +145,10 @@ class ModelRunner:
     ) -> MsgError | None:
         """Run the agent loop; return the error if the provider or the model failed."""
         history = await asyncio.to_thread(MessageHistory, job.conversation, job.goal)
-        live = LiveModel(model, sink, meter, self._retry_policy, history)
-        files = FileTools(job.work_dir, self._sandbox.disk_space(job.work_dir))
+        live = LiveModel(
+            model, sink=sink, meter=meter, retry_policy=self._retry_policy, history=history
+        )
+        files = FileTools(job.work_dir, space=self._sandbox.disk_space(job.work_dir))
         context = McpContext(job, self._settings, self._sandbox, self._outbound)
         servers = connect_servers(context, sink, files, toolset.NAMES)
         try:

@@ -31,7 +31,7 @@ class ShellTool:
     """Shell tool of one run."""
 
     def __init__(
-        self, settings: Settings, sandbox: Sandbox, job: Job, sink: Sink, files: FileTools
+        self, *, settings: Settings, sandbox: Sandbox, job: Job, sink: Sink, files: FileTools
     ) -> None:
         self._settings = settings
         self._sandbox = sandbox

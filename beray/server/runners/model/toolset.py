@@ -63,7 +63,7 @@ def build(
     settings: Settings, sandbox: Sandbox, job: Job, sink: Sink, further: Sequence[Tool[None]] = ()
 ) -> AbstractToolset[None]:
     """Return the built-in tools and ``further`` ones."""
-    files = FileTools(job.work_dir, sandbox.disk_space(job.work_dir))
+    files = FileTools(job.work_dir, space=sandbox.disk_space(job.work_dir))
     user = UserTools(sink, files)
     own: list[Tool[None]] = [
         Tool(_threaded(files.read_file), name="read_file"),
@@ -71,7 +71,12 @@ def build(
         Tool(_threaded(files.edit_file), name="edit_file"),
         Tool(_threaded(files.list_files), name="list_files"),
         Tool(SearchTool(sandbox, job.work_dir, files).search_files, name="search_files"),
-        Tool(ShellTool(settings, sandbox, job, sink, files).run_command, name="run_command"),
+        Tool(
+            ShellTool(
+                settings=settings, sandbox=sandbox, job=job, sink=sink, files=files
+            ).run_command,
+            name="run_command",
+        ),
         Tool(user.send_file, name="send_file"),
         Tool(user.report_progress, name="report_progress"),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import sys
 from asyncio.subprocess import Process
@@ -15,8 +14,8 @@ from typing import Final
 import structlog
 
 from beray.server.connections.open_files import inherited_limit
-from beray.server.runners.subprocess import framing
-from beray.server.runners.subprocess.framing import Frame
+from beray.server.runners.subprocess import protocol
+from beray.server.runners.subprocess.protocol import Frame
 
 SWEEP_SECONDS: Final = 10.0
 """Maximum duration of terminating all processes of a run."""
@@ -36,6 +35,7 @@ class RunProcess:
 
     def __init__(
         self,
+        *,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         ended: asyncio.Task[Frame],
@@ -46,7 +46,7 @@ class RunProcess:
 
     async def send(self, frame: Frame) -> None:
         """Send a frame to the run."""
-        self._writer.write(framing.encode(frame))
+        self._writer.write(protocol.encode(frame))
         await self._writer.drain()
 
 
@@ -58,7 +58,7 @@ class ForkServer:
         runners: Names of the runners whose modules the fork server imports.
     """
 
-    def __init__(self, data_dir: Path, runners: Sequence[str]) -> None:
+    def __init__(self, *, data_dir: Path, runners: Sequence[str]) -> None:
         self._arguments = [str(data_dir), *runners]
         self._process: Process | None = None
         self._requests: socket.socket | None = None
@@ -100,7 +100,9 @@ class ForkServer:
                 raise
         control_reader, control_writer = await asyncio.open_unix_connection(sock=control)
         reader, writer = await asyncio.open_unix_connection(sock=link)
-        process = RunProcess(reader, writer, asyncio.create_task(_read_status(control_reader)))
+        process = RunProcess(
+            reader=reader, writer=writer, ended=asyncio.create_task(_read_status(control_reader))
+        )
         try:
             await process.send({"job": job})
             yield process
@@ -140,8 +142,6 @@ class ForkServer:
 async def _read_status(reader: asyncio.StreamReader) -> Frame:
     """Return the status that the supervisor of a run sends when all its processes have ended."""
     try:
-        data = await reader.read()
-    except OSError:
-        data = b""
-    status: Frame = json.loads(data) if data else {}
-    return status
+        return await protocol.read(reader)
+    except (EOFError, OSError):
+        return {}

@@ -6,8 +6,8 @@ OPEN_FILES is its limit of open files, which is lower than the server's. It impo
 these runners, which takes seconds, and then reads requests from standard input, a Unix socket.
 Each request is one byte with two descriptors: the run's connection to the server, and a control
 socket. The fork supervises a child process that executes the run. It terminates the run when the
-server closes its side of the control socket, and writes the status as JSON to that socket once
-all processes of the run have ended.
+server closes its side of the control socket, and writes one frame with the status to that socket
+once all processes of the run have ended.
 
 Single-threaded, so that it can fork. POSIX only.
 """
@@ -15,7 +15,6 @@ Single-threaded, so that it can fork. POSIX only.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import socket
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from beray.server.connections import open_files
-from beray.server.runners.subprocess import worker
+from beray.server.runners.subprocess import protocol, worker
 from beray.server.sandbox.launcher import supervisor
 from beray.server.settings import Settings
 
@@ -67,8 +66,10 @@ def _supervise(link: int, control: int) -> NoReturn:
             os.close(control)
             worker.run(link, job)
 
-        status, problem = supervisor.supervise(control, run, job["bounds"])
-        os.write(control, json.dumps({"status": status, "problem": problem}).encode())
+        status, excess = supervisor.supervise(control, run, job["bounds"])
+        problem = None if excess is None else excess.problem
+        ended = {"status": status, "problem": problem}
+        os.write(control, protocol.encode(ended))
     except (OSError, EOFError):
         status = 126  # the server closed the connection
     finally:

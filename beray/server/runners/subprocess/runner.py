@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from beray.events import EVENT, Event, MsgError, MsgEventTextChunk, MsgEventToolCallChunk
 from beray.server.runners.base import BudgetExceeded, Job, Outcome, Sink, Usage
-from beray.server.runners.subprocess import framing
+from beray.server.runners.subprocess import protocol
 from beray.server.runners.subprocess.fork_server import ForkServer, RunProcess
-from beray.server.runners.subprocess.framing import Frame
+from beray.server.runners.subprocess.protocol import Frame
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
@@ -43,6 +43,7 @@ class SubprocessRunner:
     def __init__(
         self,
         name: Literal["model", "acp", "agent"],
+        *,
         forks: ForkServer,
         settings: Settings,
         sandbox: Sandbox,
@@ -65,7 +66,7 @@ class SubprocessRunner:
         }
         async with self._forks.process(frame) as process:
             try:
-                last = await _FrameReader(process, sink).read_to_end()
+                last = await _FrameReader(process=process, sink=sink).read_to_end()
             except asyncio.CancelledError:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LEAVE_SECONDS):
@@ -110,7 +111,7 @@ class _FrameReader:
     A separate task fills a bounded queue, so that reading continues while events are written.
     """
 
-    def __init__(self, process: RunProcess, sink: Sink) -> None:
+    def __init__(self, *, process: RunProcess, sink: Sink) -> None:
         self._process = process
         self._sink = sink
         self._frames: asyncio.Queue[Frame] = asyncio.Queue(MAX_QUEUED_FRAMES)
@@ -136,7 +137,7 @@ class _FrameReader:
     async def _read(self) -> None:
         while True:
             try:
-                frame = await framing.read(self._process.reader)
+                frame = await protocol.read(self._process.reader)
             except (EOFError, OSError):
                 frame = {}
             await self._frames.put(frame)
@@ -185,7 +186,7 @@ async def _stop(process: RunProcess, sink: Sink) -> None:
     with suppress(EOFError, OSError):
         await process.send({"stop": True})
         while True:
-            frame = await framing.read(process.reader)
+            frame = await protocol.read(process.reader)
             if usage := frame.get("charge") or frame.get("record"):
                 await sink.record(Usage(**usage))
             elif "event" not in frame:

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 from beray.events import Event
 from beray.server.runners.base import BudgetExceeded, GatewayAccess, Job, Runner, Usage
-from beray.server.runners.subprocess import framing
-from beray.server.runners.subprocess.framing import Frame
+from beray.server.runners.subprocess import protocol
+from beray.server.runners.subprocess.protocol import Frame
 from beray.server.runtime import logging_setup
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
@@ -42,7 +42,7 @@ def read_job(link: int) -> Frame:
     """
     # Unbuffered, so that the frames after the job remain for ``run``.
     with os.fdopen(link, "rb", buffering=0, closefd=False) as file:
-        job: Frame = framing.read_blocking(file)["job"]
+        job: Frame = protocol.read_blocking(file)["job"]
     return job
 
 
@@ -70,7 +70,7 @@ async def _run(link: socket.socket, frame: Frame) -> None:
     settings.set_listener(address, embedded=embedded)
     network = NetworkState.from_dict(frame["network"])
     runner = _runner(
-        frame["runner"], settings, Sandbox(frame["sandbox"], settings, network=network)
+        frame["runner"], settings, Sandbox(frame["sandbox"], settings=settings, network=network)
     )
     executing = asyncio.create_task(_execute(runner, job, sink))
     listening = asyncio.create_task(_listen(reader, sink, executing))
@@ -89,14 +89,14 @@ def _runner(name: str, settings: Settings, sandbox: Sandbox) -> Runner:
     if name == "acp":
         from beray.server.runners.acp import AcpRunner
 
-        return AcpRunner(settings, sandbox)
+        return AcpRunner(settings=settings, sandbox=sandbox)
     if name == "agent":
         from beray.server.runners.remote_agent import AgentRunner
 
-        return AgentRunner(settings)
+        return AgentRunner(settings=settings)
     from beray.server.runners.model import ModelRunner
 
-    return ModelRunner(settings, sandbox)
+    return ModelRunner(settings=settings, sandbox=sandbox)
 
 
 async def _execute(runner: Runner, job: Job, sink: _ServerSink) -> None:
@@ -118,7 +118,7 @@ async def _listen(
     """Handle the server's responses to charges, and cancel the run if the server asks for it."""
     while True:
         try:
-            frame = await framing.read(reader)
+            frame = await protocol.read(reader)
         except (EOFError, OSError):
             frame = {"stop": True}
         if "stop" in frame:
@@ -136,7 +136,7 @@ class _ServerSink:
 
     async def send(self, frame: Frame) -> None:
         """Send a frame."""
-        self._writer.write(framing.encode(frame))
+        self._writer.write(protocol.encode(frame))
         await self._writer.drain()
 
     async def emit(self, event: Event, count: int = 1) -> None:
@@ -147,7 +147,7 @@ class _ServerSink:
         """Send the usage so far and wait for the server's response.
 
         Raises:
-            OverBudget: The server allows no further request.
+            BudgetExceeded: The server allows no further request.
         """
         response: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._charges.append(response)

@@ -2,8 +2,8 @@
 
     python -I -S PATH/launcher CONTROL
 
-CONTROL is the descriptor of a Unix stream socket. The server sends one message on it: four bytes
-with the length (big-endian), then JSON with these keys:
+CONTROL is the descriptor of a Unix stream socket. The server sends one message on it (see
+``framing``): JSON with these keys:
 
 - ``command``: list of arguments, executed with ``execvp``.
 - ``limits``: names and values of setrlimit(2) in lower case (``core``, ``nofile``); on Linux also
@@ -25,8 +25,8 @@ with the length (big-endian), then JSON with these keys:
   the command starts with ``leftovers.INIT`` in a PID namespace, and a pipe is its standard input.
   ``descendants``: the launcher searches its descendants (Linux only).
 
-If a limit ended the command, the launcher sends ``{"problem": REASON}`` as its last message,
-without a length, and closes the socket. If the command left processes running, the launcher sends
+If a limit ended the command, the launcher sends ``{"limit": NAME, "problem": REASON}`` as its last
+message and closes the socket. If the command left processes running, the launcher sends
 ``{"left": [NAME, …]}`` in the same way.
 
 The server keeps the socket open. When the server closes it or dies, and when the command ends,
@@ -46,9 +46,17 @@ TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING:
     from typing import Any
 
-    from beray.server.sandbox.launcher import cgroup, leftovers, mounts, privileges, supervisor
+    from beray.server.sandbox.launcher import (
+        cgroup,
+        framing,
+        leftovers,
+        mounts,
+        privileges,
+        supervisor,
+    )
 else:
     import cgroup
+    import framing
     import leftovers
     import mounts
     import privileges
@@ -89,7 +97,7 @@ def main(control: int) -> int:
     def on_exit(descendants: list[int]) -> None:
         left.extend(leftovers.names_of(descendants) if pipe is None else pipe.names())
 
-    status, problem = supervisor.supervise(
+    status, excess = supervisor.supervise(
         low,
         run,
         limits,
@@ -98,11 +106,11 @@ def main(control: int) -> int:
         on_exit=on_exit if "leftovers" in spec else None,
     )
     if group is not None:
-        problem = problem or group.problem()
+        excess = excess or group.excess()
         group.remove()
-    if problem is not None:
-        os.write(2, f"\n[The command was ended: {problem}.]\n".encode())
-        _send_last(low, {"problem": problem})
+    if excess is not None:
+        os.write(2, f"\n[The command was ended: {excess.problem}.]\n".encode())
+        _send_last(low, {"limit": excess.limit, "problem": excess.problem})
     elif left:
         _send_last(low, {"left": left})
     return status
@@ -111,7 +119,7 @@ def main(control: int) -> int:
 def _send_last(control: int, message: "dict[str, Any]") -> None:
     """Send the last message to the server. The command has no access to this socket."""
     with socket.socket(fileno=os.dup(control)) as connection, contextlib.suppress(OSError):
-        connection.sendall(json.dumps(message).encode())
+        connection.sendall(framing.encode(json.dumps(message).encode()))
 
 
 def _create_group(parent: str | None, limits: dict[str, int]) -> "cgroup.CommandGroup | None":
@@ -146,8 +154,7 @@ def _prepare_network(control: int, spec: "dict[str, Any]") -> int:
         problem = str(error)
         status = NOT_PERMITTED if error.permission else NOT_STARTED
         os.write(2, f"[The command was not started: {problem}.]\n".encode())
-    body = json.dumps({"problem": problem}).encode()
-    message = len(body).to_bytes(4, "big") + body
+    message = framing.encode(json.dumps({"problem": problem}).encode())
     with socket.socket(fileno=os.dup(control)) as connection:
         try:
             numbers = [listener.fileno() for listener in listeners]
@@ -167,19 +174,8 @@ def _receive(control: int) -> "dict[str, Any]":
         EOFError: The server closed the socket before the message was complete.
     """
     with socket.socket(fileno=os.dup(control)) as connection:
-        size = int.from_bytes(_receive_exactly(connection, 4), "big")
-        spec: dict[str, Any] = json.loads(_receive_exactly(connection, size))
+        spec: dict[str, Any] = json.loads(framing.read(connection.recv))
         return spec
-
-
-def _receive_exactly(connection: socket.socket, size: int) -> bytes:
-    received = bytearray()
-    while len(received) < size:
-        block = connection.recv(size - len(received))
-        if not block:
-            raise EOFError
-        received += block
-    return bytes(received)
 
 
 def _execute(spec: "dict[str, Any]") -> None:

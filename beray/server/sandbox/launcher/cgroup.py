@@ -11,6 +11,12 @@ systemd (the ``delegate`` attributes).
 import contextlib
 import os
 
+TYPE_CHECKING = False  # as in typing, whose import would delay every command
+if TYPE_CHECKING or __package__:
+    from beray.server.sandbox.launcher.excess import Excess, memory_excess
+else:  # in the launcher, which imports its modules by their plain names
+    from excess import Excess, memory_excess
+
 SERVER_GROUP = "beray-server"
 """Name of the server's own group. A group that contains processes cannot enable controllers for
 groups below it."""
@@ -96,7 +102,7 @@ class CommandGroup:
         """Move the calling process into the group; its future children will belong to it, too."""
         _write(self._directory, "cgroup.procs", str(os.getpid()))
 
-    def problem(self) -> str | None:
+    def excess(self) -> Excess | None:
         """Return the limit for which the kernel has killed a process, or None."""
         try:
             events = _read_words(self._directory, "memory.events")
@@ -104,7 +110,7 @@ class CommandGroup:
             return None
         killed = dict(zip(events[::2], events[1::2], strict=False)).get("oom_kill", "0")
         memory = self._limits.get("memory", 0)
-        return f"more than {memory:,} bytes of memory" if int(killed) else None
+        return memory_excess(memory) if int(killed) else None
 
     def remove(self) -> None:
         """Kill the remaining processes of the group and remove it."""

@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterable
 TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING or __package__:
     from beray.server.sandbox.launcher import namespace_memory
+    from beray.server.sandbox.launcher.excess import Excess, memory_excess
 else:  # in the launcher, which imports its modules by their plain names
     import namespace_memory
+    from excess import Excess, memory_excess
 
 MIN_PAUSE_SECONDS = 0.25
 """Minimum time between two measurements of processes and resident memory."""
@@ -74,8 +76,8 @@ class ResourceWatch:
         self._next_measurement = 0.0
         self.pause_seconds = MIN_PAUSE_SECONDS
 
-    def excess(self, processes: Callable[[], list[int]]) -> str | None:
-        """Return the limit that is exceeded, such as "more than 64 processes", or None.
+    def excess(self, processes: Callable[[], list[int]]) -> Excess | None:
+        """Return the limit that is exceeded, or None.
 
         Does nothing before ``pause_seconds`` have passed since the last measurement.
 
@@ -87,20 +89,20 @@ class ResourceWatch:
             return None
         pids = processes()
         if self._processes and len(pids) > self._processes:
-            return f"more than {self._processes:,} processes"
-        problem = self._excess_of_memory(pids) if self._memory else None
+            return Excess("processes", f"more than {self._processes:,} processes")
+        excess = self._excess_of_memory(pids) if self._memory else None
         measured = time.monotonic()
         self.pause_seconds = max(MIN_PAUSE_SECONDS, PAUSE_FACTOR * (measured - started))
-        if problem is None and measured >= self._next_detail:
-            problem = self._excess_of_detail(pids)
+        if excess is None and measured >= self._next_detail:
+            excess = self._excess_of_detail(pids)
             ended = time.monotonic()
             pause = max(MIN_DETAIL_PAUSE_SECONDS, PAUSE_FACTOR * (ended - measured))
             self._next_detail = ended + pause
         # Slightly less than the pause, which may end early because of rounding.
         self._next_measurement = time.monotonic() + 0.9 * self.pause_seconds
-        return problem
+        return excess
 
-    def _excess_of_memory(self, pids: list[int]) -> str | None:
+    def _excess_of_memory(self, pids: list[int]) -> Excess | None:
         detail = self._detail
         used = sum(map(_resident_bytes, pids))
         used += detail.swapped + detail.page_tables + detail.kernel
@@ -108,31 +110,32 @@ class ResourceWatch:
             # Mapped shared memory is already counted as resident memory.
             mapped = sum(_status_bytes(pid, b"RssShmem:") for pid in pids)
             used += max(0, detail.shared - mapped)
-        return f"more than {self._memory:,} bytes of memory" if used > self._memory else None
+        return memory_excess(self._memory) if used > self._memory else None
 
-    def _excess_of_detail(self, pids: list[int]) -> str | None:
+    def _excess_of_detail(self, pids: list[int]) -> Excess | None:
         if not (self._memory or self._disk or self._descriptors):
             return None
         self._detail = detail = _Detail()
         for pid in pids:
             detail.add_process(pid, self._shared_device)
             if self._descriptors and detail.descriptors > self._descriptors:
-                return f"more than {self._descriptors:,} open files of all processes together"
+                problem = f"more than {self._descriptors:,} open files of all processes together"
+                return Excess("descriptors", problem)
         if self._memory:
             detail.swapped = _swapped_bytes(pids)
             detail.page_tables = sum(_status_bytes(pid, b"VmPTE:") for pid in pids)
             detail.kernel = namespace_memory.used_bytes(pids, owns_network=self._owns_network)
-            if problem := self._excess_of_memory(pids):
-                return problem
+            if excess := self._excess_of_memory(pids):
+                return excess
         if self._disk and detail.unlinked > self._disk:
-            return f"more than {self._disk:,} bytes in unlinked files"
+            return Excess("disk", f"more than {self._disk:,} bytes in unlinked files")
         self._write_report((detail.unlinked, detail.unlinked_files))
         self._unmeasurable = self._unmeasurable + 1 if detail.incomplete else 0
         if self._unmeasurable < _MIN_UNMEASURABLE:
             return None
         return self._excess_of_system()
 
-    def _excess_of_system(self) -> str | None:
+    def _excess_of_system(self) -> Excess | None:
         """Compare the growth of the whole system's usage since the start with the limits.
 
         This is only used for commands that hide their usage, because other processes may have
@@ -140,9 +143,9 @@ class ResourceWatch:
         """
         reason = " (measured for the whole system, because a process hides its open files)"
         if self._disk and _disk_used() - self._disk_before > self._disk:
-            return f"more than {self._disk:,} bytes in files{reason}"
+            return Excess("disk", f"more than {self._disk:,} bytes in files{reason}")
         if self._memory and _shared_memory_used() - self._shared_before > self._memory:
-            return f"more than {self._memory:,} bytes of memory{reason}"
+            return memory_excess(self._memory, reason)
         return None
 
     def _write_report(self, used: tuple[int, int]) -> None:

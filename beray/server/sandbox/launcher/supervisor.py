@@ -19,8 +19,10 @@ from collections.abc import Callable
 TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING or __package__:
     from beray.server.sandbox.launcher import resource_usage
+    from beray.server.sandbox.launcher.excess import Excess
 else:  # in the launcher, which imports its modules by their plain names
     import resource_usage
+    from excess import Excess
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -39,7 +41,7 @@ def supervise(
     *,
     owns_network: bool = False,
     on_exit: Callable[[list[int]], object] | None = None,
-) -> tuple[int, str | None]:
+) -> tuple[int, Excess | None]:
     """Fork a child that calls ``run``; return when the child and all its descendants have ended.
 
     Args:
@@ -67,11 +69,11 @@ def supervise(
     watch = None
     if _LINUX and resource_usage.is_watched(limits):
         watch = resource_usage.ResourceWatch(limits, report, owns_network=owns_network)
-    status, problem = _wait(child, control, wake_read, watch)
+    status, excess = _wait(child, control, wake_read, watch)
     if on_exit is not None and status is not None and _LINUX:
         on_exit(_all_descendants())
     _kill_all(child)
-    return (128 + signal.SIGKILL if status is None else _exit_status(status)), problem
+    return (128 + signal.SIGKILL if status is None else _exit_status(status)), excess
 
 
 def hide() -> None:
@@ -131,7 +133,7 @@ def set_limits(limits: dict[str, int]) -> None:
 
 def _wait(
     child: int, control: int, wake: int, watch: "resource_usage.ResourceWatch | None"
-) -> tuple[int | None, str | None]:
+) -> tuple[int | None, Excess | None]:
     """Wait until ``child`` ends or must be killed.
 
     Returns:
@@ -147,8 +149,8 @@ def _wait(
             return None, None
         if wake in readable:
             os.read(wake, 4096)
-        if watch is not None and (problem := watch.excess(_descendants)):
-            return None, problem
+        if watch is not None and (excess := watch.excess(_descendants)):
+            return None, excess
 
 
 def _reap(child: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Protocol between the server and a run's process: length-prefixed JSON objects.
+"""Protocol between the server and a run's process: JSON objects as length-prefixed messages.
 
 The server sends the ``job``. Then the run sends ``event``, ``charge`` (response: ``go`` or
 ``refused``), ``record`` and, last, ``outcome`` or ``broken``. ``stop`` from the server cancels
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
 from typing import Any, BinaryIO, Final
 
+from beray.server.sandbox.launcher import framing
+
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
-_LENGTH: Final = struct.Struct("!I")
 
 Frame = dict[str, Any]
 
@@ -25,13 +25,12 @@ async def read(reader: asyncio.StreamReader) -> Frame:
         EOFError: The peer closed the connection, or sent a malformed frame.
         OSError: The connection broke.
     """
-    length = _length(await reader.readexactly(_LENGTH.size))
-    return _decode(await reader.readexactly(length))
+    return _decode(await framing.receive(reader, MAX_FRAME_BYTES))
 
 
 def read_blocking(file: BinaryIO) -> Frame:
     """Return the next frame, like ``read`` but without an event loop."""
-    return _decode(file.read(_length(file.read(_LENGTH.size))))
+    return _decode(framing.read(file.read, MAX_FRAME_BYTES))
 
 
 def encode(frame: Frame) -> bytes:
@@ -45,14 +44,7 @@ def encode(frame: Frame) -> bytes:
         raise ValueError(
             f"an event has {len(body):,} bytes; at most {MAX_FRAME_BYTES:,} are allowed"
         )
-    return _LENGTH.pack(len(body)) + body
-
-
-def _length(prefix: bytes) -> int:
-    length: int = _LENGTH.unpack(prefix)[0] if len(prefix) == _LENGTH.size else 0
-    if not 0 < length <= MAX_FRAME_BYTES:
-        raise EOFError(f"invalid frame length: {length} bytes")
-    return length
+    return framing.encode(body)
 
 
 def _decode(body: bytes) -> Frame:
