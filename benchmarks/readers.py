@@ -25,8 +25,13 @@ from starlette.concurrency import run_in_threadpool
 from benchmarks.tables import BenchmarkRow
 from beray import BeRayClient
 from beray.events import MsgEventTextChunk
-from beray.server.storage.store import Store, TaskSpec
+from beray.server.storage.accounts import AccountRepository
+from beray.server.storage.database import Database
+from beray.server.storage.database_space import DatabaseSpace
+from beray.server.storage.events import EventRepository
 from beray.server.storage.tables import Task
+from beray.server.storage.task_changes import TaskChangeRepository
+from beray.server.storage.tasks import TaskRepository, TaskSpec
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
@@ -104,21 +109,24 @@ def _deletions() -> list[BenchmarkRow]:
 
 
 async def _waits(
-    directory: Path, remove: Callable[[Store, Workspaces, int], Awaitable[None]]
+    directory: Path, remove: Callable[[Database, Workspaces, int], Awaitable[None]]
 ) -> tuple[float, float, float]:
     """Return the median and the longest wait of an event, and the duration, in seconds."""
-    store, workspaces = Store(directory / "db.sqlite3"), Workspaces(directory / "workspaces")
-    user = store.add_user("a@example.test", None)
-    large = store.add_task(user.id, TaskSpec("!true"), held=True).id
-    other = store.add_task(user.id, TaskSpec("!true"), held=True).id
-    with store.writing() as session:
+    database = Database(directory / "db.sqlite3")
+    workspaces = Workspaces(directory / "workspaces")
+    tasks, events = TaskRepository(database=database), EventRepository(database=database)
+    user = AccountRepository(database=database).create("a@example.test", None)
+    large = tasks.create(user.id, TaskSpec("!true"), held=True).id
+    other = tasks.create(user.id, TaskSpec("!true"), held=True).id
+    with database.writing() as session:
         session.connection().exec_driver_sql(_FILL, (DELETED_EVENTS, large))
-    store.truncate_log()
-    event_log = EventLog(store=store, feed=TaskFeed(store=store))
+    DatabaseSpace(database=database).truncate_log()
+    feed = TaskFeed(tasks=tasks, changes=TaskChangeRepository(database=database))
+    event_log = EventLog(events=events, feed=feed)
     event_log.start()
     waits = []
     began = time.perf_counter()
-    removing = asyncio.ensure_future(remove(store, workspaces, large))
+    removing = asyncio.ensure_future(remove(database, workspaces, large))
     while not removing.done():
         start = time.perf_counter()
         await event_log.append(other, MsgEventTextChunk(text="x"))
@@ -127,19 +135,23 @@ async def _waits(
     await removing
     took = time.perf_counter() - began
     await event_log.close()
-    store.close()
+    database.close()
     return median(waits), max(waits), took
 
 
-async def _in_steps(store: Store, workspaces: Workspaces, task_id: int) -> None:
+async def _in_steps(database: Database, workspaces: Workspaces, task_id: int) -> None:
+    tasks = TaskRepository(database=database)
     deletion = TaskDeletion(
-        store=store,
+        tasks=tasks,
+        events=EventRepository(database=database),
+        space=DatabaseSpace(database=database),
+        reserve=database.reserve,
         workspaces=workspaces,
         history_path=lambda _: workspaces.root / "no-conversation",
     )
 
     def is_over() -> None:
-        while store.deleted_tasks():
+        while tasks.list_deleted():
             time.sleep(_SAMPLE_SECONDS)
 
     async with deletion.running():
@@ -147,9 +159,9 @@ async def _in_steps(store: Store, workspaces: Workspaces, task_id: int) -> None:
         await run_in_threadpool(is_over)
 
 
-async def _at_once(store: Store, _workspaces: Workspaces, task_id: int) -> None:
+async def _at_once(database: Database, _workspaces: Workspaces, task_id: int) -> None:
     def cascade() -> None:
-        with store.writing() as session:
+        with database.writing() as session:
             session.execute(delete(Task).where(Task.id == task_id))
 
     await run_in_threadpool(cascade)

@@ -8,7 +8,6 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DatabaseError
 
 from beray.schema import SHOULD_RETRY_HEADER
 from beray.server.api import (
@@ -36,6 +35,7 @@ from beray.server.setting_types.uids import NoSandboxUid
 from beray.server.storage.database_errors import (
     DAMAGED_MESSAGE,
     FULL_MESSAGE,
+    StorageError,
     is_damaged,
     is_full,
 )
@@ -64,7 +64,7 @@ def create_app(activity: Activity) -> FastAPI:
     )
     app.add_exception_handler(ApiHTTPError, _rejected)
     app.add_exception_handler(GatewayHTTPError, gateway_error_response)
-    app.add_exception_handler(DatabaseError, _database_failed)
+    app.add_exception_handler(StorageError, _database_failed)
     app.add_exception_handler(NoSandboxUid, _no_uid)
     # The middleware that is added last is the outermost.
     app.add_middleware(PersonalMiddleware)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.installation import how_to_install
@@ -19,13 +18,19 @@ from beray.server.objects.signing import UrlSigner, load_or_create_secret
 from beray.server.objects.store import ObjectStore
 from beray.server.objects.temporary import TemporaryObjects
 from beray.server.prefabs.run import PrefabServices, running_prefabs
-from beray.server.prefabs.scheduler import DailyCallQuota
 from beray.server.runners.run_token import RunTokens
 from beray.server.runtime.sliding_window import SlidingWindow
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.storage.store import Store
-from beray.server.storage.tokens import ApiKeyStore, InternalTokenStore
+from beray.server.storage.api_keys import ApiKeyRepository
+from beray.server.storage.database import Database
+from beray.server.storage.database_errors import StorageError
+from beray.server.storage.internal_tokens import InternalTokenRepository
+from beray.server.storage.objects import ObjectRepository
+from beray.server.storage.prefab_authors import PrefabAuthorRepository
+from beray.server.storage.prefab_calls import PrefabCallRepository
+from beray.server.storage.prefab_secrets import PrefabSecretRepository
+from beray.server.storage.temporary_objects import TemporaryObjectRepository
 
 OBJECTS_DIRECTORY: Final = "objects"
 SECRET_FILE: Final = "objects.key"
@@ -45,9 +50,9 @@ class GatewayServices:
 
     objects: ObjectStore
     temporary: TemporaryObjects
-    tokens: InternalTokenStore
-    api_keys: ApiKeyStore
-    quotas: DailyCallQuota
+    tokens: InternalTokenRepository
+    api_keys: ApiKeyRepository
+    calls: PrefabCallRepository
     prefabs: PrefabServices
     wrong_keys: SlidingWindow
     """Counter of wrong API keys by client address."""
@@ -57,9 +62,9 @@ class GatewayServices:
 async def running_gateway(
     *,
     settings: Settings,
-    store: Store,
+    database: Database,
     sandbox: Sandbox,
-    tokens: InternalTokenStore,
+    tokens: InternalTokenRepository,
     access: RunTokens,
 ) -> AsyncIterator[GatewayServices]:
     """Start the gateway, and close it at the end of the block.
@@ -68,35 +73,44 @@ async def running_gateway(
         OSError, ObjectStoreUnavailable: The configured directories or object store cannot be used.
     """
     async with AsyncExitStack() as closing:
-        objects = await run_in_threadpool(_objects, settings, store)
+        objects = await run_in_threadpool(_objects, settings, database)
         if isinstance(objects, LocalObjectStore):
             await closing.enter_async_context(_removing_orphans(objects))
         else:
             await closing.enter_async_context(_checking(objects))
-        temporary = TemporaryObjects(database=store, objects=objects)
+        temporary = TemporaryObjects(
+            times=TemporaryObjectRepository(database=database), objects=objects
+        )
         await closing.enter_async_context(temporary.running())
         prefabs = await closing.enter_async_context(
             running_prefabs(
-                settings=settings, store=store, sandbox=sandbox, objects=objects, access=access
+                settings=settings,
+                authors=PrefabAuthorRepository(database=database),
+                secrets=PrefabSecretRepository(database=database),
+                sandbox=sandbox,
+                objects=objects,
+                access=access,
             )
         )
-        await run_in_threadpool(tokens.end_runs)
+        await run_in_threadpool(tokens.delete_of_runs)
         yield GatewayServices(
             objects=objects,
             temporary=temporary,
             tokens=tokens,
-            api_keys=ApiKeyStore(store),
-            quotas=DailyCallQuota(database=store),
+            api_keys=ApiKeyRepository(database=database),
+            calls=PrefabCallRepository(database=database),
             prefabs=prefabs,
             wrong_keys=SlidingWindow(WRONG_KEYS_PER_MINUTE, 60.0),
         )
 
 
-def _objects(settings: Settings, store: Store) -> ObjectStore:
+def _objects(settings: Settings, database: Database) -> ObjectStore:
     if settings.s3_bucket is None:
         signer = UrlSigner(load_or_create_secret(settings.data_dir / SECRET_FILE), BUCKET)
         return LocalObjectStore(
-            folder=settings.data_dir / OBJECTS_DIRECTORY, database=store, signer=signer
+            folder=settings.data_dir / OBJECTS_DIRECTORY,
+            objects=ObjectRepository(database=database),
+            signer=signer,
         )
     try:
         from beray.server.objects.s3 import S3ObjectStore
@@ -137,7 +151,7 @@ async def _removing_orphans(objects: LocalObjectStore) -> AsyncIterator[None]:
     async def sweep() -> None:
         try:
             removed = await run_in_threadpool(objects.remove_orphans)
-        except (OSError, SQLAlchemyError) as error:
+        except (OSError, StorageError) as error:
             log.error("could not remove orphaned files of the object store", exc_info=error)
         else:
             if removed:

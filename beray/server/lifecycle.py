@@ -20,7 +20,6 @@ import uvicorn
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette.sse import AppStatus
 
 from beray.config import write_private_file
@@ -47,8 +46,9 @@ from beray.server.sandbox.work_dir_owners import UnusableWorkDir
 from beray.server.services import DATABASE_FILE, Services, running
 from beray.server.settings import Settings
 from beray.server.storage.database import UnusableDatabase
+from beray.server.storage.database_errors import StorageError
 from beray.server.storage.shortage import is_shortage
-from beray.server.storage.store import utc_now
+from beray.server.storage.times import utc_now
 from beray.version import __version__
 
 LOCK_FILE: Final = "server.lock"
@@ -256,7 +256,7 @@ class EmbeddedServer(BeRayServer):
         content = json.dumps(announcement)
         path = self.settings.data_dir / ANNOUNCE_FILE
         await asyncio.to_thread(
-            self.services.store.reserve.use, lambda: write_private_file(path, content)
+            self.services.reserve.use, lambda: write_private_file(path, content)
         )
         print("ready", flush=True)  # noqa: T201 - the parent process waits for this line
         self._watch = asyncio.create_task(self._stop_when_idle())
@@ -362,7 +362,7 @@ def _problem(error: BaseException, data_dir: Path) -> str | None:
     """Return why the server cannot start, on one line, or None if the operator cannot fix it."""
     if isinstance(error, _UNUSABLE):
         return one_line(str(error), MAX_PROBLEM_CHARACTERS)
-    if isinstance(error, SQLAlchemyError | OSError):
+    if isinstance(error, StorageError | OSError):
         problem = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
         return one_line(f"{data_dir} cannot be used: {problem}")
     return None

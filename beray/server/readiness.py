@@ -10,14 +10,13 @@ from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
-from sqlalchemy.exc import SQLAlchemyError
 
 from beray.server.sandbox import detection
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.storage import database_errors
-from beray.server.storage.disk_reserve import free_bytes
-from beray.server.storage.store import Store
+from beray.server.storage.disk_reserve import DiskReserve, free_bytes
+from beray.server.storage.readiness import ReadinessRepository
 
 CHECK_SECONDS: Final = 5.0
 """Time limit of each readiness check."""
@@ -32,9 +31,17 @@ MIN_FREE_BYTES: Final = 4 * 1024 * 1024
 class Readiness:
     """Checks whether requests can be served. Used on one event loop."""
 
-    def __init__(self, *, settings: Settings, store: Store, sandbox: Sandbox) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        repository: ReadinessRepository,
+        reserve: DiskReserve,
+        sandbox: Sandbox,
+    ) -> None:
         self._settings = settings
-        self._store = store
+        self._repository = repository
+        self._reserve = reserve
         self._sandbox = sandbox
         # Separate threads, because those of requests may all be waiting for the database.
         self._threads = anyio.CapacityLimiter(4)
@@ -65,20 +72,19 @@ class Readiness:
 
     def _database(self) -> str | None:
         try:
-            self._store.check_readiness(LOCK_SECONDS)
-        except SQLAlchemyError as error:
+            self._repository.check(LOCK_SECONDS)
+        except database_errors.StorageError as error:
             if database_errors.is_full(error):
                 return "the disk is full"
             if database_errors.is_locked(error):
                 return "another process has locked the database"
             if database_errors.is_damaged(error):
                 return "the database is damaged"
-            return str(getattr(error, "orig", error))
+            return database_errors.error_text(error)
         return None
 
     def _disk(self) -> str | None:
-        reserve = self._store.reserve
-        if not reserve.refill():
+        if not self._reserve.refill():
             return "the disk is full, and the space reserve is incomplete; free some space"
         free = free_bytes(self._settings.data_dir)
         if free < MIN_FREE_BYTES:

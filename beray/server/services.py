@@ -28,9 +28,19 @@ from beray.server.runtime.maintenance import Maintenance
 from beray.server.sandbox import work_dir_owners
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
+from beray.server.storage.accounts import AccountRepository
+from beray.server.storage.chats import ChatRepository
+from beray.server.storage.database import Database
+from beray.server.storage.database_space import DatabaseSpace
 from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve, keep_reserve_filled
-from beray.server.storage.store import Store
-from beray.server.storage.tokens import InternalTokenStore
+from beray.server.storage.events import EventRepository
+from beray.server.storage.internal_tokens import InternalTokenRepository
+from beray.server.storage.readiness import ReadinessRepository
+from beray.server.storage.task_changes import TaskChangeRepository
+from beray.server.storage.tasks import TaskRepository
+from beray.server.storage.tokens import TokenRepository
+from beray.server.storage.usage import UsageRepository
+from beray.server.storage.verification_codes import VerificationCodeRepository
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
@@ -54,7 +64,11 @@ class Services:
     """Services that exist as long as the server runs."""
 
     settings: Settings
-    store: Store
+    reserve: DiskReserve
+    account_repository: AccountRepository
+    token_repository: TokenRepository
+    task_repository: TaskRepository
+    chat_repository: ChatRepository
     feed: TaskFeed
     event_log: EventLog
     executor: Executor
@@ -83,14 +97,20 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         ObjectStoreUnavailable: The object store cannot be used.
         McpServersFileError: The file of MCP programs is invalid.
         OSError: A file in the data directory cannot be used.
-        SQLAlchemyError: The database cannot be used.
+        StorageError: The database cannot be used.
     """
     async with AsyncExitStack() as closing:
         reserve = DiskReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
         starting = closing.enter_context(ExitStack())
         starting.enter_context(reserve.released_for_startup())
-        store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE, reserve)
-        closing.push_async_callback(run_in_threadpool, store.close)
+        database = await run_in_threadpool(Database, settings.data_dir / DATABASE_FILE, reserve)
+        closing.push_async_callback(run_in_threadpool, database.close)
+        account_repository = AccountRepository(database=database)
+        token_repository = TokenRepository(database=database)
+        task_repository = TaskRepository(database=database)
+        chat_repository = ChatRepository(database=database)
+        event_repository = EventRepository(database=database)
+        internal_tokens = InternalTokenRepository(database=database)
         sandbox = await Sandbox.detect(settings)
         await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
         for setting in _address_settings(settings):
@@ -106,16 +126,21 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             uid_of=sandbox.uid_of,
             reserve=reserve,
         )
-        users = await run_in_threadpool(store.users_of_tasks)
+        users = await run_in_threadpool(task_repository.users_of_tasks)
         await run_in_threadpool(
             work_dir_owners.correct_owners, workspaces.root, users, sandbox.uid_of
         )
         deletion = TaskDeletion(
-            store=store, workspaces=workspaces, history_path=partial(chat_history_path, settings)
+            tasks=task_repository,
+            events=event_repository,
+            space=DatabaseSpace(database=database),
+            reserve=reserve,
+            workspaces=workspaces,
+            history_path=partial(chat_history_path, settings),
         )
         await run_in_threadpool(deletion.report_unknown, users)
-        feed = TaskFeed(store=store)
-        event_log = EventLog(store=store, feed=feed)
+        feed = TaskFeed(tasks=task_repository, changes=TaskChangeRepository(database=database))
+        event_log = EventLog(events=event_repository, feed=feed)
         event_log.start()
         closing.push_async_callback(event_log.close)
         url: str | None = getattr(app.state, "url", None)
@@ -123,13 +148,16 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         listener = None
         if sandbox.kind == "bubblewrap":
             listener = TokenListener(app=app, directory=settings.data_dir / "scratch")
-        tokens = InternalTokenStore(store)
         access = RunTokens(
-            url=url, tokens=tokens, active_requests=active_requests, listener=listener
+            url=url, tokens=internal_tokens, active_requests=active_requests, listener=listener
         )
         gateway = await closing.enter_async_context(
             running_gateway(
-                settings=settings, store=store, sandbox=sandbox, tokens=tokens, access=access
+                settings=settings,
+                database=database,
+                sandbox=sandbox,
+                tokens=internal_tokens,
+                access=access,
             )
         )
         runners = Runners(settings=settings, sandbox=sandbox)
@@ -139,7 +167,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(watch.close)
         goal_runner = GoalRunner(
             settings=settings,
-            store=store,
+            usage=UsageRepository(database=database),
             event_log=event_log,
             runners=runners,
             workspaces=workspaces,
@@ -152,7 +180,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(end_writer.close)
         goals = GoalPolicy(
             limits=SlotLimits(slots=settings.slots, slots_per_user=settings.slots_per_user),
-            store=store,
+            tasks=task_repository,
             workspaces=workspaces,
             goal_runner=goal_runner,
             end_writer=end_writer,
@@ -165,7 +193,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
                 noun="chat messages",
             ),
             settings=settings,
-            store=store,
+            tasks=task_repository,
+            events=event_repository,
             event_log=event_log,
             feed=feed,
             runners=runners,
@@ -175,11 +204,11 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         executor = Executor(
             policies={"goal": goals, "answer": answers},
             end_writer=end_writer,
-            unfinished_tasks=store.unfinished_tasks,
+            unfinished_tasks=task_repository.list_unfinished,
         )
         closing.push_async_callback(executor.close)
         chats = ChatService(
-            store=store,
+            chats=chat_repository,
             feed=feed,
             event_log=event_log,
             workspaces=workspaces,
@@ -187,18 +216,29 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             end_writer=end_writer,
         )
         accounts = await closing.enter_async_context(
-            running_accounts(settings=settings, store=store)
+            running_accounts(
+                settings=settings,
+                accounts=account_repository,
+                tokens=token_repository,
+                codes=VerificationCodeRepository(database=database),
+            )
         )
         await _warn_of_missing_accounts(settings, accounts)
         app.state.sandbox = sandbox
         app.state.services = Services(
             settings=settings,
-            store=store,
+            reserve=reserve,
+            account_repository=account_repository,
+            token_repository=token_repository,
+            task_repository=task_repository,
+            chat_repository=chat_repository,
             feed=feed,
             event_log=event_log,
             executor=executor,
             runners=runners,
-            tasks=TaskService(store=store, event_log=event_log, feed=feed, executor=executor),
+            tasks=TaskService(
+                tasks=task_repository, event_log=event_log, feed=feed, executor=executor
+            ),
             chats=chats,
             chat_connections=ChatConnections(),
             maintenance=Maintenance(),
@@ -208,7 +248,12 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             gateway=gateway,
             active_requests=active_requests,
             sandbox=sandbox,
-            readiness=Readiness(settings=settings, store=store, sandbox=sandbox),
+            readiness=Readiness(
+                settings=settings,
+                repository=ReadinessRepository(database=database),
+                reserve=reserve,
+                sandbox=sandbox,
+            ),
         )
         await runners.start()
         await executor.recover()

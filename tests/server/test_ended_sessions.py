@@ -26,7 +26,7 @@ from beray.server.http.active_requests import (
     RequestCredential,
 )
 from beray.server.prefabs import archives
-from beray.server.storage.store import utc_now
+from beray.server.storage.times import utc_now
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab

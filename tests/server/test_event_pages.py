@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from repositories import Repositories, opened
 from stored_rows import add_events, body
 from support import done, until
 
@@ -18,7 +19,8 @@ from beray import BeRayClient, NotFoundError
 from beray.server.api.tasks import MAX_EVENT_BYTES, MAX_TASK_EVENTS
 from beray.server.chats.transcript import MAX_BYTES, transcript
 from beray.server.storage.events import EventRange
-from beray.server.storage.store import Store, TaskSpec
+from beray.server.storage.log_transaction import LogTransaction, NewEvent
+from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks import event_pages
 from beray.server.tasks.event_pages import (
     CACHE_BYTES,
@@ -34,25 +36,30 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "db.sqlite3")
-    yield store
-    store.close()
+def repositories(tmp_path: Path) -> Iterator[Repositories]:
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        yield repositories
 
 
-def stored(store: Store, texts: list[str]) -> int:
+def stored(repositories: Repositories, texts: list[str]) -> int:
     """The id of a new task with these text events."""
-    email = f"{len(texts)}@b.example"
-    user = store.user_by_email(email) or store.add_user(email, None)
-    task = store.add_task(user.id, TaskSpec("goal"), held=False)
-    rows = [
-        {"task_id": task.id, "seq": seq, "body": body(task.id, seq, text)}
-        for seq, text in enumerate(texts, 1)
-    ]
-    with store.writing() as session:
-        store.add_events(session, rows)
-        store.set_log_ends(session, {task.id: (len(rows), None)})
+    task = repositories.tasks.create(repositories.user_id(), TaskSpec("goal"), held=False)
+    add(repositories, task.id, 1, texts)
     return task.id
+
+
+def add(repositories: Repositories, task_id: int, first: int, texts: list[str]) -> None:
+    """Store text events, beginning with the ``seq`` ``first``."""
+    events = [
+        NewEvent(task_id, seq, "AGENT_EVENT_TEXT_CHUNK", body(task_id, seq, text))
+        for seq, text in enumerate(texts, first)
+    ]
+
+    def write(transaction: LogTransaction) -> None:
+        transaction.insert(events)
+        transaction.set_ends({task_id: (events[-1].seq, None)})
+
+    repositories.events.transact(write, wait=10.0, with_reserve=False)
 
 
 async def read(pages: EventPages, task_id: int) -> list[bytes]:
@@ -81,9 +88,9 @@ async def read(pages: EventPages, task_id: int) -> list[bytes]:
     ],
     ids=["many", "medium", "one a page", "large among small", "large alone"],
 )
-async def test_pages_have_every_event_once(store: Store, texts: list[str]) -> None:
-    task_id = stored(store, texts)
-    pages = EventPages(store=store)
+async def test_pages_have_every_event_once(repositories: Repositories, texts: list[str]) -> None:
+    task_id = stored(repositories, texts)
+    pages = EventPages(events=repositories.events)
     expected = [body(task_id, seq, text).encode() for seq, text in enumerate(texts, 1)]
     assert await read(pages, task_id) == expected
     assert await read(pages, task_id) == expected  # now from the cache
@@ -93,9 +100,11 @@ async def test_pages_have_every_event_once(store: Store, texts: list[str]) -> No
         assert b"".join([piece async for piece in array]) == b"[" + parts + b"]"
 
 
-async def test_the_cache_is_limited_by_bytes_and_forgets_deleted_tasks(store: Store) -> None:
-    pages = EventPages(store=store)
-    tasks = [stored(store, ["x" * 100_000] * 40) for _ in range(5)]
+async def test_the_cache_is_limited_by_bytes_and_forgets_deleted_tasks(
+    repositories: Repositories,
+) -> None:
+    pages = EventPages(events=repositories.events)
+    tasks = [stored(repositories, ["x" * 100_000] * 40) for _ in range(5)]
     for task_id in tasks:
         await read(pages, task_id)
         assert 0 < pages.cached_bytes <= CACHE_BYTES
@@ -104,25 +113,24 @@ async def test_the_cache_is_limited_by_bytes_and_forgets_deleted_tasks(store: St
     assert pages.cached_bytes == 0
 
 
-async def test_a_page_that_may_grow_is_read_anew(store: Store) -> None:
-    pages = EventPages(store=store)
-    task_id = stored(store, ["a"])
+async def test_a_page_that_may_grow_is_read_anew(repositories: Repositories) -> None:
+    pages = EventPages(events=repositories.events)
+    task_id = stored(repositories, ["a"])
     assert len((await pages.page(task_id, 0)).events) == 1
-    with store.writing() as session:
-        store.add_events(session, [{"task_id": task_id, "seq": 2, "body": body(task_id, 2, "b")}])
+    add(repositories, task_id, 2, ["b"])
     assert len((await pages.page(task_id, 0)).events) == 2
 
 
 async def test_a_large_event_that_is_deleted_while_it_is_sent_is_no_whole_event(
-    store: Store,
+    repositories: Repositories,
 ) -> None:
-    pages = EventPages(store=store)
-    task_id = stored(store, ["x" * MIB])
+    pages = EventPages(events=repositories.events)
+    task_id = stored(repositories, ["x" * MIB])
     (event,) = (await pages.page(task_id, 0)).events
     pieces = pages.body(task_id, event)
     await anext(pieces)
-    store.remove_task(task_id)
-    store.remove_events(task_id, 10)
+    repositories.tasks.delete(task_id)
+    repositories.events.delete_first(task_id, 10)
     with pytest.raises(EventDeleted):
         await anext(pieces)
     with pytest.raises(EventDeleted):
@@ -130,11 +138,13 @@ async def test_a_large_event_that_is_deleted_while_it_is_sent_is_no_whole_event(
 
 
 @pytest.mark.parametrize("size", [10, 600_000])
-async def test_damaged_text_is_shown_as_such(store: Store, tmp_path: Path, size: int) -> None:
-    task_id = stored(store, ["x" * size])
+async def test_damaged_text_is_shown_as_such(
+    repositories: Repositories, tmp_path: Path, size: int
+) -> None:
+    task_id = stored(repositories, ["x" * size])
     with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database, database:
         database.execute("UPDATE events SET body = CAST(replace(body, 'xx', x'ff') AS TEXT)")
-    (found,) = await read(EventPages(store=store), task_id)
+    (found,) = await read(EventPages(events=repositories.events), task_id)
     assert "�" in found.decode()
 
 
@@ -163,21 +173,21 @@ def test_the_newest_events_are_limited_for_a_task_and_in_total() -> None:
     assert newest.size == 0
 
 
-def test_a_transcript_is_read_from_the_end(store: Store) -> None:
-    task_id = stored(store, ["a" * 20_000, "b" * 20_000, "c" * 30_000])
-    task = store.task(task_id)
+def test_a_transcript_is_read_from_the_end(repositories: Repositories) -> None:
+    task_id = stored(repositories, ["a" * 20_000, "b" * 20_000, "c" * 30_000])
+    task = repositories.tasks.get(task_id)
     assert task is not None
-    text = transcript(store, task)
+    text = transcript(repositories.events, task)
     conversation = text.removeprefix("The conversation so far:\n\n")
     conversation = conversation.removesuffix("\n\nThe user says now:")
     assert conversation == ("a" * 20_000 + "b" * 20_000 + "c" * 30_000)[-MAX_BYTES:]
 
 
-def test_a_transcript_is_limited_in_bytes(store: Store) -> None:
-    task_id = stored(store, ["漢" * 20_001, "字" * 15_000])
-    task = store.task(task_id)
+def test_a_transcript_is_limited_in_bytes(repositories: Repositories) -> None:
+    task_id = stored(repositories, ["漢" * 20_001, "字" * 15_000])
+    task = repositories.tasks.get(task_id)
     assert task is not None
-    text = transcript(store, task)
+    text = transcript(repositories.events, task)
     assert len(text.encode()) < MAX_BYTES + 100
     assert "漢" * 4_999 + "字" * 15_000 in text and "\ufffd" not in text
 

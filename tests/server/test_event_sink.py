@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from repositories import opened
 
 from beray.events import MsgEventCustomUpdate, MsgEventTextChunk, MsgEventToolResult
 from beray.server.settings import Settings
-from beray.server.storage.store import Store, TaskSpec
+from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks import event_sink
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import INLINE_CHARACTERS, TaskSink
-from beray.server.tasks.feed import TaskFeed
 from beray.server.tasks.redaction import StreamRedactor
 from beray.server.tasks.usage_limits import Budget
 
@@ -25,16 +25,25 @@ from beray.server.tasks.usage_limits import Budget
 @asynccontextmanager
 async def new_sink(tmp_path: Path) -> AsyncIterator[tuple[TaskSink, EventLog, int]]:
     """A sink for a new task, with the event log and the task's id."""
-    store = Store(tmp_path / "db.sqlite3")
-    task = store.add_task(store.add_user("a@b.example", None).id, TaskSpec("goal"), held=False)
-    log = EventLog(store=store, feed=TaskFeed(store=store))
-    log.start()
-    budget = Budget(store=store, settings=Settings(data_dir=tmp_path), task=task)
     limit = 100 * INLINE_CHARACTERS
     secrets = StreamRedactor([])
-    yield TaskSink(log, task.id, output_bytes=limit, secrets=secrets, budget=budget), log, task.id
-    await log.close()
-    store.close()
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        user_id = repositories.user_id()
+        task = repositories.tasks.create(user_id, TaskSpec("goal"), held=False)
+        log = repositories.new_event_log()
+        log.start()
+        budget = Budget(
+            repository=repositories.usage, settings=Settings(data_dir=tmp_path), task=task
+        )
+        sink = TaskSink(
+            event_log=log,
+            task_id=task.id,
+            output_bytes=limit,
+            secrets=secrets,
+            budget=budget,
+        )
+        yield sink, log, task.id
+        await log.close()
 
 
 async def logged(log: EventLog, task_id: int) -> list[Any]:

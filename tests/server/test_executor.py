@@ -11,8 +11,8 @@ import pytest
 from beray.events import Event, MsgError, MsgUserMessage, TaskStatusChanged
 from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.fair_queue import QueueFull
-from beray.server.storage.store import UnfinishedTask
 from beray.server.storage.tables import Task
+from beray.server.storage.tasks import UnfinishedTask
 from beray.server.tasks import executor as executor_module
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog, TaskClosed

@@ -9,20 +9,19 @@ from typing import Any, NamedTuple
 
 import pytest
 from gateway_support import pieces
+from repositories import Repositories, opened
 from small_disk import fill, mounted
-from sqlalchemy.exc import OperationalError
 
 from beray.server.accounts.verification_codes import VerificationCodes
 from beray.server.http.client_address import Client
 from beray.server.objects.local import BUCKET, LocalObjectStore
 from beray.server.objects.signing import UrlSigner
 from beray.server.objects.temporary import TemporaryObjects
-from beray.server.prefabs.registry import PrefabAuthors
 from beray.server.prefabs.secrets import PrefabSecrets
-from beray.server.storage.database_errors import is_full
+from beray.server.storage.database_errors import StorageError, is_full
 from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
-from beray.server.storage.store import Store, TaskSpec
-from beray.server.storage.tokens import ApiKeyStore, InternalTokenStore
+from beray.server.storage.log_transaction import NewEvent
+from beray.server.storage.tasks import TaskSpec
 from beray.server.workspace.workspace import Workspaces
 
 RESERVE = 4 * 1024 * 1024
@@ -33,13 +32,10 @@ class Full(NamedTuple):
     """Services on a full disk, with the data that they stored before."""
 
     disk: Path
-    store: Store
+    repositories: Repositories
     workspaces: Workspaces
-    tokens: InternalTokenStore
-    keys: ApiKeyStore
     secrets: PrefabSecrets
     codes: VerificationCodes
-    authors: PrefabAuthors
     objects: LocalObjectStore
     temporary: TemporaryObjects
     user_id: int
@@ -53,44 +49,42 @@ class Full(NamedTuple):
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
     with mounted(tmp_path_factory.mktemp("full") / "disk") as disk:
         reserve = DiskReserve(disk / FILE_NAME, RESERVE)
-        store = Store(disk / "db.sqlite3", reserve)
-        workspaces = Workspaces(disk / "workspaces", reserve=reserve)
-        objects = LocalObjectStore(
-            folder=disk / "objects", database=store, signer=UrlSigner(b"x" * 32, BUCKET)
-        )
-        tokens, keys = InternalTokenStore(store), ApiKeyStore(store)
-        secrets, codes = (
-            PrefabSecrets(database=store, data_dir=disk),
-            VerificationCodes(database=store),
-        )
-        temporary = TemporaryObjects(database=store, objects=objects)
-        user = store.add_user("ada@example.test", "hash")
-        task = store.add_task(user.id, TaskSpec("!true"), held=True)
-        workspaces.create(task.id)
-        (workspaces.path(task.id) / "file").write_bytes(b"x")
-        with store.writing() as session:
-            store.add_events(
-                session,
-                [{"task_id": task.id, "seq": seq, "body": "{}", "type": "X"} for seq in (1, 2)],
+        with opened(disk / "db.sqlite3", reserve) as repositories:
+            filled = store_data(
+                disk, repositories, Workspaces(disk / "workspaces", reserve=reserve)
             )
-        store.add_token("ended", user.id, 60.0)
-        key, _ = keys.add(user.id, "key", None)
-        secrets.put(user.id, "prefab", "name", "value")
-        token = tokens.issue(user.id, None, 60.0)
-        code = codes.issue(ADDRESS, Client("127.0.0.1", local=True))
+            assert reserve.refill()
+            yield filled
 
-        async def put() -> None:
-            for name in ("w/1/kept", "w/1/s/gone"):
-                await objects.put(name, pieces(b"x"))
-            await temporary.keep("w/1/s/gone", 60.0)
 
-        asyncio.run(put())
-        assert reserve.refill()
-        yield Full(
-            disk, store, workspaces, tokens, keys, secrets, codes, PrefabAuthors(database=store), objects, temporary,
-            user.id, task.id, key.id, token, code,
-        )  # fmt: skip
-        store.close()
+def store_data(disk: Path, repositories: Repositories, workspaces: Workspaces) -> Full:
+    signer = UrlSigner(b"x" * 32, BUCKET)
+    objects = LocalObjectStore(folder=disk / "objects", objects=repositories.objects, signer=signer)
+    temporary = TemporaryObjects(times=repositories.temporary_objects, objects=objects)
+    secrets = PrefabSecrets(secrets=repositories.prefab_secrets, data_dir=disk)
+    codes = VerificationCodes(codes=repositories.codes)
+    user = repositories.accounts.create("ada@example.test", "hash")
+    task = repositories.tasks.create(user.id, TaskSpec("!true"), held=True)
+    workspaces.create(task.id)
+    (workspaces.path(task.id) / "file").write_bytes(b"x")
+    events = [NewEvent(task.id, seq, "X", "{}") for seq in (1, 2)]
+    repositories.events.transact(lambda log: log.insert(events), wait=10.0, with_reserve=False)
+    repositories.tokens.create("ended", user.id, 60.0)
+    key, _ = repositories.api_keys.create(user.id, "key", None)
+    secrets.put(user.id, "prefab", "name", "value")
+    token = repositories.internal_tokens.create(user.id, None, 60.0)
+    code = codes.issue(ADDRESS, Client("127.0.0.1", local=True))
+
+    async def put() -> None:
+        for name in ("w/1/kept", "w/1/s/gone"):
+            await objects.put(name, pieces(b"x"))
+        await temporary.keep("w/1/s/gone", 60.0)
+
+    asyncio.run(put())
+    return Full(
+        disk, repositories, workspaces, secrets, codes, objects, temporary,
+        user.id, task.id, key.id, token, code,
+    )  # fmt: skip
 
 
 def delete(at: Full, name: str) -> None:
@@ -98,33 +92,37 @@ def delete(at: Full, name: str) -> None:
 
 
 RECOVERY: dict[str, Callable[[Full], Any]] = {
-    "sign in": lambda at: at.store.add_token("new", at.user_id, 60.0),
-    "rehash a password": lambda at: at.store.replace_password(at.user_id, "hash", "other"),
-    "sign out": lambda at: at.store.remove_token("ended"),
-    "sign out everywhere": lambda at: at.store.remove_tokens_of(at.user_id),
-    "exchange an API key": lambda at: at.tokens.issue(at.user_id, None, 60.0),
-    "end a token": lambda at: at.tokens.end(at.token),
-    "revoke an API key": lambda at: at.keys.remove(at.user_id, at.key_id),
+    "sign in": lambda at: at.repositories.tokens.create("new", at.user_id, 60.0),
+    "rehash a password": lambda at: at.repositories.accounts.replace_password(
+        at.user_id, "hash", "other"
+    ),
+    "sign out": lambda at: at.repositories.tokens.delete("ended"),
+    "sign out everywhere": lambda at: at.repositories.tokens.delete_all(at.user_id),
+    "exchange an API key": lambda at: at.repositories.internal_tokens.create(
+        at.user_id, None, 60.0
+    ),
+    "end a token": lambda at: at.repositories.internal_tokens.delete(at.token),
+    "revoke an API key": lambda at: at.repositories.api_keys.delete(at.user_id, at.key_id),
     "remove a secret": lambda at: at.secrets.remove(at.user_id, "prefab", "name"),
-    "release a prefab's id": lambda at: at.authors._release("prefab"),
+    "release a prefab's id": lambda at: at.repositories.prefab_authors.delete("prefab"),
     "delete an object": lambda at: delete(at, "w/1/kept"),
     "delete temporary objects": lambda at: asyncio.run(at.temporary.clean("w/1/s/")),
     "withdraw a code": lambda at: at.codes.withdraw(ADDRESS, at.code),
     "remove codes": lambda at: at.codes.remove(ADDRESS),
     "remove expired codes": lambda at: at.codes.remove_expired(),
-    "delete a task": lambda at: at.store.remove_task(at.task_id),
+    "delete a task": lambda at: at.repositories.tasks.delete(at.task_id),
     "remove a work_dir": lambda at: at.workspaces.remove(at.task_id),
-    "remove events": lambda at: at.store.remove_events(at.task_id, 1),
-    "undo a task": lambda at: at.store.undo_task(at.task_id),
-    "forget a deleted task": lambda at: at.store.forget_deleted(at.task_id),
-    "return pages": lambda at: at.store.return_pages(10),
-    "truncate the log": lambda at: at.store.truncate_log(),
+    "remove events": lambda at: at.repositories.events.delete_first(at.task_id, 1),
+    "undo a task": lambda at: at.repositories.tasks.undo_create(at.task_id),
+    "forget a deleted task": lambda at: at.repositories.tasks.forget_deleted(at.task_id),
+    "return pages": lambda at: at.repositories.space.return_pages(10),
+    "truncate the log": lambda at: at.repositories.space.truncate_log(),
 }
 ORDINARY: dict[str, Callable[[Full], Any]] = {
-    "add a user": lambda at: at.store.add_user("b@example.test", None),
-    "add a task": lambda at: at.store.add_task(at.user_id, TaskSpec("!true"), held=True),
-    "add a chat": lambda at: at.store.add_chat(at.user_id, "chat"),
-    "add an API key": lambda at: at.keys.add(at.user_id, "another", None),
+    "add a user": lambda at: at.repositories.accounts.create("b@example.test", None),
+    "add a task": lambda at: at.repositories.tasks.create(at.user_id, TaskSpec("!true"), held=True),
+    "add a chat": lambda at: at.repositories.chats.create(at.user_id, "chat"),
+    "add an API key": lambda at: at.repositories.api_keys.create(at.user_id, "another", None),
     "put a secret": lambda at: at.secrets.put(at.user_id, "prefab", "other", "value"),
     "issue a code": lambda at: at.codes.issue("c@example.test", Client("127.0.0.1", local=True)),
 }
@@ -134,9 +132,9 @@ def use_up(at: Full) -> None:
     """Fill the disk and the free pages of the database."""
     fill(at.disk)
     for size in (100_000, 1000, 1):
-        with pytest.raises(OperationalError) as caught:
+        with pytest.raises(StorageError) as caught:
             while True:
-                at.store.add_task(at.user_id, TaskSpec("x" * size), held=True)
+                at.repositories.tasks.create(at.user_id, TaskSpec("x" * size), held=True)
         assert is_full(caught.value)
 
 
@@ -150,9 +148,9 @@ def test_a_recovery_operation_succeeds(full: Full, name: str) -> None:
 def test_an_ordinary_write_is_rejected_and_the_reserve_stays(full: Full, name: str) -> None:
     use_up(full)
     # A recovery uses the reserve; no ordinary write may take what it has not given back.
-    full.store.add_token(name, full.user_id, 60.0)
+    full.repositories.tokens.create(name, full.user_id, 60.0)
     use_up(full)
-    with pytest.raises(OperationalError) as caught:
+    with pytest.raises(StorageError) as caught:
         ORDINARY[name](full)
     assert is_full(caught.value)
-    full.store.remove_token(name)
+    full.repositories.tokens.delete(name)

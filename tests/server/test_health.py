@@ -7,20 +7,20 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from repositories import opened
 from support import until
 
 from beray.events import TaskStatusChanged
 from beray.server.services import DATABASE_FILE
-from beray.server.storage.store import Store, TaskSpec
-from beray.server.tasks.event_log import EventLog
-from beray.server.tasks.feed import TaskFeed
+from beray.server.storage.log_transaction import LogTransaction, NewEvent
+from beray.server.storage.tasks import TaskSpec
 from beray.testing import RunningServer
 from beray.version import __version__
 
@@ -84,34 +84,35 @@ def test_a_sandbox_that_stops_working_is_reported(tmp_path: Path) -> None:
 
 
 async def test_the_thread_of_the_event_log_responds(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db.sqlite3")
-    event_log = EventLog(store=store, feed=TaskFeed(store=store))
-    event_log.start()
-    assert await event_log.responds(30.0)
-    await event_log.close()
-    assert not await event_log.responds(0.01)
-    store.close()
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        event_log = repositories.new_event_log()
+        event_log.start()
+        assert await event_log.responds(30.0)
+        await event_log.close()
+        assert not await event_log.responds(0.01)
 
 
-async def test_a_thread_that_hangs_is_detected(tmp_path: Path) -> None:
+async def test_a_thread_that_hangs_is_detected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hung, resumed = threading.Event(), threading.Event()
+    insert = LogTransaction.insert
 
-    class Hanging(Store):
-        def add_events(self, session: Any, rows: Any) -> None:
-            hung.set()
-            resumed.wait(30)
-            super().add_events(session, rows)
+    def hang(self: LogTransaction, events: Sequence[NewEvent]) -> None:
+        hung.set()
+        resumed.wait(30)
+        insert(self, events)
 
-    store = Hanging(tmp_path / "db.sqlite3")
-    user = store.add_user("ada@example.test", None)
-    task = store.add_task(user.id, TaskSpec("!true"), held=True)
-    event_log = EventLog(store=store, feed=TaskFeed(store=store))
-    event_log.start()
-    pending = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
-    await asyncio.to_thread(hung.wait, 30)
-    assert not await event_log.responds(0.01)
-    resumed.set()
-    assert await pending == 1
-    assert await event_log.responds(30.0)
-    await event_log.close()
-    store.close()
+    monkeypatch.setattr(LogTransaction, "insert", hang)
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        user_id = repositories.user_id()
+        task = repositories.tasks.create(user_id, TaskSpec("!true"), held=True)
+        event_log = repositories.new_event_log()
+        event_log.start()
+        pending = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
+        await asyncio.to_thread(hung.wait, 30)
+        assert not await event_log.responds(0.01)
+        resumed.set()
+        assert await pending == 1
+        assert await event_log.responds(30.0)
+        await event_log.close()

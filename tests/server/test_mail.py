@@ -9,13 +9,14 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
+from repositories import Repositories, opened
 from sqlalchemy import func, select, update
 from support import until
 
@@ -26,8 +27,8 @@ from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.http.client_address import Client
 from beray.server.http.errors import ApiHTTPError
 from beray.server.settings import Settings
-from beray.server.storage.store import Store, utc_now
 from beray.server.storage.tables import VerificationCode
+from beray.server.storage.times import utc_now
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD, free_port
 
@@ -190,81 +191,87 @@ def silent_port() -> Iterator[int]:
 @pytest.fixture
 async def waiting(
     tmp_path: Path, silent_port: int, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[Accounts, Store]]:
+) -> AsyncIterator[tuple[Accounts, Repositories]]:
     """The service of accounts, with the silent mail server and short waits."""
     monkeypatch.setattr(accounts_module, "MAIL_RESPONSE_SECONDS", 0.05)
     monkeypatch.setattr(accounts_module, "EXPIRY_INTERVAL_SECONDS", 0.05)
     monkeypatch.setattr(mail_module, "SMTP_TIMEOUT_SECONDS", 0.5)
     for name, value in environ(silent_port).items():
         monkeypatch.setenv(name, value)
-    store = Store(tmp_path / "db.sqlite3")
-    async with running_accounts(settings=Settings(data_dir=tmp_path), store=store) as accounts:
-        yield accounts, store
-    store.close()
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        async with service(repositories, tmp_path) as accounts:
+            yield accounts, repositories
 
 
-def pending(store: Store) -> int:
-    with store.reading() as session:
+def service(repositories: Repositories, tmp_path: Path) -> AbstractAsyncContextManager[Accounts]:
+    return running_accounts(
+        settings=Settings(data_dir=tmp_path),
+        accounts=repositories.accounts,
+        tokens=repositories.tokens,
+        codes=repositories.codes,
+    )
+
+
+def pending(repositories: Repositories) -> int:
+    with repositories.database.reading() as session:
         return session.scalar(select(func.count()).select_from(VerificationCode)) or 0
 
 
 async def test_a_request_does_not_wait_for_a_slow_mail_server(
-    waiting: tuple[Accounts, Store],
+    waiting: tuple[Accounts, Repositories],
 ) -> None:
-    accounts, store = waiting
+    accounts, repositories = waiting
     await accounts.send_code("slow@example.test", CLIENT)
     with pytest.raises(ApiHTTPError, match="Request another one"):
         await accounts.send_code("slow@example.test", CLIENT)
     # The delivery fails, and another code can be requested at once.
-    await asyncio.to_thread(until, lambda: pending(store) == 0)
+    await asyncio.to_thread(until, lambda: pending(repositories) == 0)
     await accounts.send_code("slow@example.test", CLIENT)
 
 
 async def test_mails_that_are_being_sent_are_limited(
-    waiting: tuple[Accounts, Store], monkeypatch: pytest.MonkeyPatch
+    waiting: tuple[Accounts, Repositories], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accounts_module, "MAX_DELIVERIES", 6)
-    accounts, store = waiting
+    accounts, repositories = waiting
     for number in range(6):
         await accounts.send_code(f"{number}@example.test", CLIENT)
     with pytest.raises(ApiHTTPError, match="6 mails are being sent") as caught:
         await accounts.send_code("6@example.test", CLIENT)
     assert caught.value.status == 503
     assert caught.value.retry_after
-    await asyncio.to_thread(until, lambda: pending(store) == 0)
+    await asyncio.to_thread(until, lambda: pending(repositories) == 0)
 
 
 async def test_deliveries_end_with_the_server(
-    tmp_path: Path, waiting: tuple[Accounts, Store]
+    tmp_path: Path, waiting: tuple[Accounts, Repositories]
 ) -> None:
-    accounts, store = waiting
+    accounts, repositories = waiting
     async with accounts.running():
         await accounts.send_code("unsent@example.test", CLIENT)
-        assert pending(store) == 1
-    assert pending(store) == 0
+        assert pending(repositories) == 1
+    assert pending(repositories) == 0
 
 
 async def test_codes_expire_while_the_server_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accounts_module, "EXPIRY_INTERVAL_SECONDS", 0.05)
-    store = Store(tmp_path / "db.sqlite3")
-    async with running_accounts(settings=Settings(data_dir=tmp_path), store=store) as accounts:
-        await accounts.send_code("late@example.test", CLIENT)
-        assert pending(store) == 1
-        (path,) = (tmp_path / "outbox").iterdir()
-        os.utime(path, (time.time() - 601,) * 2)
-        with store.writing() as session:
-            session.execute(update(VerificationCode).values(expires_at=utc_now()))
-        await asyncio.to_thread(until, lambda: pending(store) == 0 and not path.exists())
-    store.close()
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        async with service(repositories, tmp_path) as accounts:
+            await accounts.send_code("late@example.test", CLIENT)
+            assert pending(repositories) == 1
+            (path,) = (tmp_path / "outbox").iterdir()
+            os.utime(path, (time.time() - 601,) * 2)
+            with repositories.database.writing() as session:
+                session.execute(update(VerificationCode).values(expires_at=utc_now()))
+            await asyncio.to_thread(until, lambda: pending(repositories) == 0 and not path.exists())
 
 
 async def test_an_outbox_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db.sqlite3")
     (tmp_path / "outbox").touch()
-    async with running_accounts(settings=Settings(data_dir=tmp_path), store=store) as accounts:
-        with pytest.raises(ApiHTTPError, match="outbox") as caught:
-            await accounts.send_code("ada@example.test", CLIENT)
-        assert caught.value.status == 503
-    store.close()
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        async with service(repositories, tmp_path) as accounts:
+            with pytest.raises(ApiHTTPError, match="outbox") as caught:
+                await accounts.send_code("ada@example.test", CLIENT)
+            assert caught.value.status == 503

@@ -9,24 +9,23 @@ import os
 import resource
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import requests
+from repositories import opened
 from support import text, until
 from websockets.sync.client import connect
 
 from beray.events import TaskStatusChanged
 from beray.server.sandbox.launcher import supervisor
+from beray.server.storage.log_transaction import LogTransaction, NewEvent
 from beray.server.storage.shortage import is_shortage
-from beray.server.storage.store import Store, TaskSpec
+from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks.end_writer import EndWriter
-from beray.server.tasks.event_log import EventLog
-from beray.server.tasks.feed import TaskFeed
 from beray.testing import RunningServer
 
 pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
@@ -116,74 +115,80 @@ def test_connections_that_cannot_be_accepted_wait_and_do_not_flood_the_log(
 
 
 async def test_the_event_log_waits(tmp_path: Path) -> None:
-    store = Store(tmp_path / "beray.sqlite3")
-    user = store.add_user("a@example.test", None)
-    task = store.add_task(user.id, TaskSpec("!true"), held=True)
-    event_log = EventLog(store=store, feed=TaskFeed(store=store))
-    event_log.start()
-    store._engine.dispose()
-    with without_descriptors(os.getpid()):
-        pending = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
-        # The batch has been tried once it is removed from the waiting events.
-        until(lambda: not event_log._waiting)
-        assert not pending.done()
-    assert await pending == 1
-    await event_log.close()
-    store.close()
+    with opened(tmp_path / "beray.sqlite3") as repositories:
+        user_id = repositories.user_id()
+        task = repositories.tasks.create(user_id, TaskSpec("!true"), held=True)
+        event_log = repositories.new_event_log()
+        event_log.start()
+        repositories.database.close()  # its connections are opened again when they are needed
+        with without_descriptors(os.getpid()):
+            pending = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
+            # The batch has been tried once it is removed from the waiting events.
+            until(lambda: not event_log._waiting)
+            assert not pending.done()
+        assert await pending == 1
+        await event_log.close()
 
 
 @pytest.mark.parametrize("error", [MemoryError("none left"), KeyError("a mistake")])
-async def test_an_unexpected_error_fails_its_event_only(tmp_path: Path, error: Exception) -> None:
+async def test_an_unexpected_error_fails_its_event_only(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The thread of the log continues, because the events of all tasks depend on it."""
     failing: set[int] = set()
+    insert = LogTransaction.insert
 
-    class Failing(Store):
-        def add_events(self, session: Any, rows: list[dict[str, Any]]) -> None:
-            if failing.intersection(row["task_id"] for row in rows):
-                raise error
-            super().add_events(session, rows)
+    def fail(self: LogTransaction, events: Sequence[NewEvent]) -> None:
+        if failing.intersection(event.task_id for event in events):
+            raise error
+        insert(self, events)
 
-    store = Failing(tmp_path / "beray.sqlite3")
-    user = store.add_user("a@example.test", None)
-    bad, good = (store.add_task(user.id, TaskSpec("!true"), held=True).id for _ in range(2))
-    event_log = EventLog(store=store, feed=TaskFeed(store=store))
-    event_log.start()
-    failing.add(bad)
-    queued = TaskStatusChanged(status="QUEUED")
-    pending = [event_log.enqueue(task, queued) for task in (bad, good)]
-    found = await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 30)
-    assert found == [error, 1]
-    failing.clear()
-    assert await asyncio.wait_for(event_log.append(bad, queued), 30) == 1
-    await event_log.close()
-    store.close()
+    monkeypatch.setattr(LogTransaction, "insert", fail)
+    with opened(tmp_path / "beray.sqlite3") as repositories:
+        user_id = repositories.user_id()
+        bad, good = (
+            repositories.tasks.create(user_id, TaskSpec("!true"), held=True).id for _ in range(2)
+        )
+        event_log = repositories.new_event_log()
+        event_log.start()
+        failing.add(bad)
+        queued = TaskStatusChanged(status="QUEUED")
+        pending = [event_log.enqueue(task, queued) for task in (bad, good)]
+        found = await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 30)
+        assert found == [error, 1]
+        failing.clear()
+        assert await asyncio.wait_for(event_log.append(bad, queued), 30) == 1
+        await event_log.close()
 
 
-async def test_the_end_of_a_run_is_written_after_a_shortage_of_memory(tmp_path: Path) -> None:
+async def test_the_end_of_a_run_is_written_after_a_shortage_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     enough, tried = threading.Event(), threading.Event()
+    insert = LogTransaction.insert
 
-    class Failing(Store):
-        def add_events(self, session: Any, rows: list[dict[str, Any]]) -> None:
-            tried.set()
-            if not enough.is_set():
-                raise MemoryError
-            super().add_events(session, rows)
+    def fail(self: LogTransaction, events: Sequence[NewEvent]) -> None:
+        tried.set()
+        if not enough.is_set():
+            raise MemoryError
+        insert(self, events)
 
-    store = Failing(tmp_path / "beray.sqlite3")
-    task = store.add_task(store.add_user("a@example.test", None).id, TaskSpec("!true"), held=True)
-    event_log = EventLog(store=store, feed=TaskFeed(store=store))
-    event_log.start()
-    ends = EndWriter(event_log=event_log)
-    writing = asyncio.create_task(ends.write(task.id, [TaskStatusChanged(status="FAILED")]))
-    assert await asyncio.to_thread(tried.wait, 30)
-    assert ends.is_pending(task.id)
-    enough.set()
-    assert await asyncio.wait_for(writing, 30)
-    await asyncio.wait_for(ends.wait_written(task.id), 30)
-    stored = store.task(task.id)
-    assert stored is not None and stored.status == "FAILED"
-    await event_log.close()
-    store.close()
+    monkeypatch.setattr(LogTransaction, "insert", fail)
+    with opened(tmp_path / "beray.sqlite3") as repositories:
+        user_id = repositories.user_id()
+        task = repositories.tasks.create(user_id, TaskSpec("!true"), held=True)
+        event_log = repositories.new_event_log()
+        event_log.start()
+        ends = EndWriter(event_log=event_log)
+        writing = asyncio.create_task(ends.write(task.id, [TaskStatusChanged(status="FAILED")]))
+        assert await asyncio.to_thread(tried.wait, 30)
+        assert ends.is_pending(task.id)
+        enough.set()
+        assert await asyncio.wait_for(writing, 30)
+        await asyncio.wait_for(ends.wait_written(task.id), 30)
+        stored = repositories.tasks.get(task.id)
+        assert stored is not None and stored.status == "FAILED"
+        await event_log.close()
 
 
 def test_a_fork_waits_for_a_process(monkeypatch: pytest.MonkeyPatch) -> None:

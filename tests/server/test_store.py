@@ -9,12 +9,23 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from repositories import opened
 from sqlalchemy import MetaData, create_engine, select
 
 from beray.server.storage import migrations
-from beray.server.storage.database import WAL_BYTES, Database, UnusableDatabase
-from beray.server.storage.store import Store, utc_now
-from beray.server.storage.tables import StoredEvent, Task, VerificationCode
+from beray.server.storage.database import Database, UnusableDatabase
+from beray.server.storage.log_transaction import LogTransaction, NewEvent
+from beray.server.storage.sqlite.engine import WAL_BYTES
+from beray.server.storage.tables import VerificationCode
+from beray.server.storage.tasks import TaskSpec
+from beray.server.storage.times import utc_now
+
+
+def alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "beray.server.storage:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 def schema(path: Path) -> dict[str, list[str]]:
@@ -34,7 +45,7 @@ def schema(path: Path) -> dict[str, list[str]]:
 
 
 def test_migrations_lead_to_the_schema_of_a_new_database(tmp_path: Path) -> None:
-    Store(tmp_path / "new.sqlite3").close()
+    Database(tmp_path / "new.sqlite3").close()
     engine = create_engine(f"sqlite:///{tmp_path / 'old.sqlite3'}")
     with engine.connect() as connection:
         migrations.upgrade(connection)
@@ -62,16 +73,11 @@ def test_the_write_ahead_log_shrinks_after_a_large_transaction(tmp_path: Path) -
 
 
 def test_head_is_the_newest_revision() -> None:
-    config = Config()
-    config.set_main_option("script_location", "beray.server.storage:migrations")
-    config.set_main_option("path_separator", "os")
-    assert ScriptDirectory.from_config(config).get_current_head() == migrations.HEAD
+    assert ScriptDirectory.from_config(alembic_config()).get_current_head() == migrations.HEAD
 
 
 def test_a_pending_code_outlives_the_upgrade(tmp_path: Path) -> None:
-    config = Config()
-    config.set_main_option("script_location", "beray.server.storage:migrations")
-    config.set_main_option("path_separator", "os")
+    config = alembic_config()
     engine = create_engine(f"sqlite:///{tmp_path / 'db.sqlite3'}")
     code = ("ada@example.test", "123456", utc_now(), utc_now(600.0), 2)
     with engine.connect() as connection:
@@ -81,20 +87,18 @@ def test_a_pending_code_outlives_the_upgrade(tmp_path: Path) -> None:
         connection.exec_driver_sql(f"INSERT INTO verification_codes {marks}", code)
         connection.commit()
     engine.dispose()
-    store = Store(tmp_path / "db.sqlite3")
-    with store.reading() as session:
+    database = Database(tmp_path / "db.sqlite3")
+    with database.reading() as session:
         (kept,) = session.scalars(select(VerificationCode))
-    store.close()
+    database.close()
     assert (kept.email, kept.client, kept.digest, kept.wrong_tries) == (code[0], "", code[1], 2)
 
 
 def test_stored_data_survives_a_restart(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db.sqlite3")
-    user = store.add_user("a@b.example", None)
-    store.close()
-    again = Store(tmp_path / "db.sqlite3")
-    kept = again.user_by_email("a@b.example")
-    again.close()
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        user = repositories.accounts.create("a@b.example", None)
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        kept = repositories.accounts.find("a@b.example")
     assert kept is not None
     assert kept.id == user.id
 
@@ -110,7 +114,7 @@ def test_times_sort_as_they_should(seconds: float) -> None:
 def test_the_path_of_the_database_is_taken_literally(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
-    Store(folder / "db.sqlite3").close()
+    Database(folder / "db.sqlite3").close()
     assert "db.sqlite3" in [entry.name for entry in folder.iterdir()]
     assert {entry.name for entry in tmp_path.iterdir()} <= {name, "home"}
 
@@ -126,34 +130,87 @@ def test_a_changed_schema_is_found_at_the_start(
     tmp_path: Path, statement: str, missing: str
 ) -> None:
     path = tmp_path / "db.sqlite3"
-    Store(path).close()
+    Database(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute(statement)
     connection.close()
     with pytest.raises(UnusableDatabase, match=missing):
-        Store(path)
+        Database(path)
+
+
+TOOL_RESULTS = [
+    ("AGENT_EVENT_TOOL_RESULT", '{"type":"AGENT_EVENT_TOOL_RESULT","result":{"type":"ERROR"}}'),
+    ("AGENT_EVENT_TEXT_CHUNK", '{"text":"\\"type\\":\\"AGENT_EVENT_END\\""}'),
+    ("AGENT_EVENT_TOOL_RESULT", '{"type":"AGENT_EVENT_TOOL_RESULT","result":{"type":"error"}}'),
+    (
+        "AGENT_EVENT_TOOL_RESULT",
+        '{"result":{"type":"USER_MESSAGE"},"type":"AGENT_EVENT_TOOL_RESULT"}',
+    ),
+]
+"""Types and JSON of events that contain the types of other events."""
 
 
 def test_a_tool_result_is_not_the_end_of_an_answer(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db.sqlite3")
-    user = store.add_user("ada@example.test", None)
-    rows = [
-        ("AGENT_EVENT_TOOL_RESULT", '{"result":{"type":"ERROR"}}'),
-        ("AGENT_EVENT_TEXT_CHUNK", '{"text":"\\"type\\":\\"AGENT_EVENT_END\\""}'),
-        ("AGENT_EVENT_TOOL_RESULT", '{"result":{"type":"error"}}'),
-    ]
-    with store.writing() as session:
-        task = Task(
-            user_id=user.id, goal="", status="RUNNING", created_at=utc_now(), last_seq=0, held=False
-        )
-        session.add(task)
-        session.flush()
-        task_id = task.id
-        for seq, (kind, body) in enumerate(rows, 1):
-            session.add(StoredEvent(task_id=task_id, seq=seq, body=body, type=kind))
-    assert store.count_end_events_after(task_id, 0) == 0
-    with store.writing() as session:
-        session.add(StoredEvent(task_id=task_id, seq=4, body="{}", type="ERROR"))
-    assert store.count_end_events_after(task_id, 0) == 1
-    assert store.count_end_events_after(task_id, 4) == 0
-    store.close()
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        events = repositories.events
+        task_id = repositories.chats.create(repositories.user_id(), "chat").id
+        rows = [NewEvent(task_id, seq, *row) for seq, row in enumerate(TOOL_RESULTS, 1)]
+        events.transact(lambda log: log.insert(rows), wait=10.0, with_reserve=False)
+        assert events.count_ends_after(task_id, 0) == 0
+        end = [NewEvent(task_id, 5, "ERROR", "{}")]
+        events.transact(lambda log: log.insert(end), wait=10.0, with_reserve=False)
+        assert events.count_ends_after(task_id, 0) == 1
+        assert events.count_ends_after(task_id, 5) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "is_message"),
+    [
+        *((body, False) for _, body in TOOL_RESULTS),
+        ("damaged", False),
+        ('{"seq":1,"type":"USER_MESSAGE","text":"hello"}', True),
+    ],
+)
+def test_a_chat_of_an_earlier_version_is_resumed_if_it_ends_in_a_message(
+    tmp_path: Path, body: str, is_message: bool
+) -> None:
+    """Events that were stored before revision 0009 of the schema have no type."""
+    path = tmp_path / "db.sqlite3"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        for statement in (
+            "INSERT INTO users (id, email, created_at) VALUES (1, 'ada@example.test', '')",
+            "INSERT INTO tasks (id, user_id, goal, chat, held, status, created_at, last_seq)"
+            " VALUES (1, 1, 'chat', 'chat', 0, 'INPUT_REQUIRED', '', 1)",
+        ):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("INSERT INTO events VALUES (1, 1, ?)", (body,))
+        connection.commit()
+    engine.dispose()
+    with opened(path) as repositories:
+        found = [task.id for task in repositories.tasks.list_unfinished()]
+    assert found == ([1] if is_message else [])
+
+
+def test_progress_is_read_for_one_user(tmp_path: Path) -> None:
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        ada, bob = repositories.user_id(), repositories.user_id("bob@example.test")
+        tasks = [
+            repositories.tasks.create(user, TaskSpec("goal"), held=True).id
+            for user in (ada, bob, ada, bob, ada)
+        ]
+
+        def end(log: LogTransaction) -> None:
+            log.set_status(ada, tasks[0], "COMPLETED", None, utc_now())
+            log.set_ends({tasks[2]: (7, "line")})
+
+        repositories.events.transact(end, wait=10.0, with_reserve=False)
+        progress = repositories.tasks.list_progress(ada, 0, 10)
+        assert [(found.task_id, found.last_seq, found.last_line) for found in progress] == [
+            (tasks[2], 7, "line"), (tasks[4], 0, None),
+        ]  # fmt: skip
+        assert repositories.tasks.list_progress(ada, tasks[2], 10) == progress[1:]
+        assert repositories.tasks.list_progress(bob, 0, 1)[0].task_id == tasks[1]

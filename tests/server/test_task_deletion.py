@@ -10,14 +10,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from repositories import Repositories, opened
 from support import done, until
 
 from beray import NotFoundError
 from beray.server.services import DATABASE_FILE
-from beray.server.storage import database_space
-from beray.server.storage.database_space import convert
-from beray.server.storage.store import Store, TaskSpec
+from beray.server.storage.database import Database
+from beray.server.storage.log_transaction import NewEvent
+from beray.server.storage.sqlite import space
 from beray.server.storage.tables import StoredEvent
+from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks import deletion as task_deletion
 from beray.server.tasks.deletion import RETAINED_FREE_PAGES, TaskDeletion
 from beray.server.workspace.workspace import Workspaces
@@ -27,10 +29,9 @@ EVENTS = 20_000
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "db.sqlite3")
-    yield store
-    store.close()
+def repositories(tmp_path: Path) -> Iterator[Repositories]:
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        yield repositories
 
 
 @pytest.fixture
@@ -39,30 +40,34 @@ def workspaces(tmp_path: Path) -> Workspaces:
 
 
 @pytest.fixture
-def deletion(store: Store, workspaces: Workspaces, tmp_path: Path) -> TaskDeletion:
+def deletion(repositories: Repositories, workspaces: Workspaces, tmp_path: Path) -> TaskDeletion:
+    return new_deletion(repositories, workspaces, tmp_path)
+
+
+def new_deletion(
+    repositories: Repositories, workspaces: Workspaces, tmp_path: Path
+) -> TaskDeletion:
     return TaskDeletion(
-        store=store,
+        tasks=repositories.tasks,
+        events=repositories.events,
+        space=repositories.space,
+        reserve=repositories.database.reserve,
         workspaces=workspaces,
         history_path=lambda task_id: tmp_path / f"{task_id}.json",
     )
 
 
-def large_task(store: Store, workspaces: Workspaces, count: int = EVENTS) -> int:
-    user = store.user_by_email("ada@example.test") or store.add_user("ada@example.test", None)
-    task_id = store.add_task(user.id, TaskSpec("!true"), held=True).id
+def large_task(repositories: Repositories, workspaces: Workspaces, count: int = EVENTS) -> int:
+    task_id = repositories.tasks.create(repositories.user_id(), TaskSpec("!true"), held=True).id
     workspaces.create(task_id)
     (workspaces.path(task_id) / "file").write_bytes(b"x")
-    rows = [
-        {"task_id": task_id, "seq": seq, "body": "x" * 200, "type": "X"}
-        for seq in range(1, count + 1)
-    ]
-    with store.writing() as session:
-        store.add_events(session, rows)
+    events = [NewEvent(task_id, seq, "X", "x" * 200) for seq in range(1, count + 1)]
+    repositories.events.transact(lambda log: log.insert(events), wait=10.0, with_reserve=False)
     return task_id
 
 
-def left(store: Store) -> int:
-    with store.reading() as session:
+def left(repositories: Repositories) -> int:
+    with repositories.database.reading() as session:
         return session.query(StoredEvent).count()
 
 
@@ -71,77 +76,76 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 
 async def test_a_task_goes_at_once_and_its_events_in_steps(
-    store: Store, workspaces: Workspaces, deletion: TaskDeletion, tmp_path: Path
+    repositories: Repositories, workspaces: Workspaces, deletion: TaskDeletion, tmp_path: Path
 ) -> None:
-    task_id, other = large_task(store, workspaces), large_task(store, workspaces, 10)
+    task_id, other = large_task(repositories, workspaces), large_task(repositories, workspaces, 10)
     (tmp_path / f"{task_id}.json").write_text("{}")
-    store.truncate_log()
+    repositories.space.truncate_log()
     before = (tmp_path / "db.sqlite3").stat().st_size
     await deletion.delete(task_id)
     # No events are removed yet, but the task is not visible any more.
-    assert store.task(task_id) is None
-    assert left(store) == EVENTS + 10
+    assert repositories.tasks.get(task_id) is None
+    assert left(repositories) == EVENTS + 10
     assert not workspaces.path(task_id).exists()
     async with deletion.running():
-        await eventually(lambda: not store.deleted_tasks())
-        assert left(store) == 10
+        await eventually(lambda: not repositories.tasks.list_deleted())
+        assert left(repositories) == 10
         await eventually(lambda: (tmp_path / "db.sqlite3").stat().st_size < before // 4)
-    assert store.free_pages() <= RETAINED_FREE_PAGES
+    assert repositories.space.free_pages() <= RETAINED_FREE_PAGES
     assert not (tmp_path / f"{task_id}.json").exists()
-    assert store.task(other) is not None
+    assert repositories.tasks.get(other) is not None
 
 
 async def test_the_next_server_completes_interrupted_deletions(
-    store: Store, workspaces: Workspaces, deletion: TaskDeletion
+    repositories: Repositories, workspaces: Workspaces, deletion: TaskDeletion
 ) -> None:
-    task_id = large_task(store, workspaces)
-    store.remove_task(task_id)
-    assert store.remove_events(task_id, 100)
-    assert left(store) == EVENTS - 100
+    task_id = large_task(repositories, workspaces)
+    repositories.tasks.delete(task_id)
+    assert repositories.events.delete_first(task_id, 100)
+    assert left(repositories) == EVENTS - 100
     assert workspaces.path(task_id).exists()
     async with deletion.running():
-        await eventually(lambda: not store.deleted_tasks())
-    assert left(store) == 0
+        await eventually(lambda: not repositories.tasks.list_deleted())
+    assert left(repositories) == 0
     assert not workspaces.path(task_id).exists()
 
 
 async def test_an_interrupted_deletion_goes_on(
-    store: Store, workspaces: Workspaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repositories: Repositories,
+    workspaces: Workspaces,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("INITIAL_STEP", "MIN_STEP", "MAX_STEP"):
         monkeypatch.setattr(task_deletion, name, 10)
-    task_id = large_task(store, workspaces)
-    store.remove_task(task_id)
+    task_id = large_task(repositories, workspaces)
+    repositories.tasks.delete(task_id)
     for _ in range(2):
-        before = left(store)
-        deletion = TaskDeletion(
-            store=store,
-            workspaces=workspaces,
-            history_path=lambda task_id: tmp_path / f"{task_id}.json",
-        )
+        before = left(repositories)
+        deletion = new_deletion(repositories, workspaces, tmp_path)
         async with deletion.running():
-            await eventually(lambda before=before: left(store) < before)  # type: ignore[misc]
-        assert 0 < left(store) < before
-        assert store.deleted_tasks() == [task_id]
+            await eventually(lambda before=before: left(repositories) < before)  # type: ignore[misc]
+        assert 0 < left(repositories) < before
+        assert repositories.tasks.list_deleted() == [task_id]
     monkeypatch.undo()
     async with deletion.running():
-        await eventually(lambda: not store.deleted_tasks())
-    assert left(store) == 0
+        await eventually(lambda: not repositories.tasks.list_deleted())
+    assert left(repositories) == 0
 
 
 async def test_only_recorded_work_dirs_are_removed(
-    store: Store,
+    repositories: Repositories,
     workspaces: Workspaces,
     deletion: TaskDeletion,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    task_id = large_task(store, workspaces, 1)
+    task_id = large_task(repositories, workspaces, 1)
     newer = workspaces.create(task_id + 100)  # of a newer database than a restored backup
     (newer / "kept").write_text("1")
-    store.undo_task(large_task(store, workspaces, 1))
-    deletion.report_unknown(store.users_of_tasks())
+    repositories.tasks.undo_create(large_task(repositories, workspaces, 1))
+    deletion.report_unknown(repositories.tasks.users_of_tasks())
     async with deletion.running():
-        await eventually(lambda: not store.deleted_tasks())
+        await eventually(lambda: not repositories.tasks.list_deleted())
     assert workspaces.existing() == {task_id, task_id + 100}
     assert (newer / "kept").read_text() == "1"
     told = "".join(capfd.readouterr())
@@ -169,7 +173,7 @@ def test_a_server_resumes_a_deletion(tmp_path: Path) -> None:
 
 def old_database(path: Path) -> None:
     """Make a database as versions before 0010 of the schema did, with free pages."""
-    Store(path).close()
+    Database(path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA auto_vacuum=NONE")
         connection.execute("VACUUM")
@@ -184,7 +188,7 @@ def auto_vacuum(path: Path) -> int:
 
 
 def test_new_databases_can_return_pages(tmp_path: Path) -> None:
-    Store(tmp_path / "new.sqlite3").close()
+    Database(tmp_path / "new.sqlite3").close()
     assert auto_vacuum(tmp_path / "new.sqlite3") == 2
 
 
@@ -194,7 +198,7 @@ def test_a_database_is_converted_once(tmp_path: Path, capfd: pytest.CaptureFixtu
     before = path.stat().st_size
     capfd.readouterr()
     for told in ("rewriting the database once", ""):
-        Store(path).close()
+        Database(path).close()
         assert auto_vacuum(path) == 2
         output = "".join(capfd.readouterr())
         assert told in output and bool(output) == bool(told)
@@ -207,13 +211,12 @@ def test_a_database_is_not_converted_without_space(
 ) -> None:
     path = tmp_path / "old.sqlite3"
     old_database(path)
-    monkeypatch.setattr(database_space, "free_bytes", lambda _folder: path.stat().st_size)
-    store = Store(path)
-    assert "free more space and restart" in "".join(capfd.readouterr())
-    # It works all the same, and keeps its free pages for itself.
-    assert store.return_pages(1000) == 0
-    store.add_user("ada@example.test", None)
-    store.close()
+    monkeypatch.setattr(space, "free_bytes", lambda _folder: path.stat().st_size)
+    with opened(path) as repositories:
+        assert "free more space and restart" in "".join(capfd.readouterr())
+        # It works all the same, and keeps its free pages for itself.
+        assert repositories.space.return_pages(1000) == 0
+        repositories.accounts.create("ada@example.test", None)
     assert auto_vacuum(path) == 0
 
 
@@ -225,6 +228,6 @@ def test_a_locked_database_is_not_converted(tmp_path: Path) -> None:
         closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection,
     ):
         other.execute("BEGIN IMMEDIATE")
-        convert(connection, path)
+        space.convert(connection, path)
         other.execute("ROLLBACK")
     assert auto_vacuum(path) == 0

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import requests
+from repositories import opened
 from support import done, until
 
 from beray import BeRayClient, NotFoundError, UnprocessableEntityError
 from beray.events import MsgError, MsgEventSendFile, MsgEventTextChunk
 from beray.server.storage import task_changes
-from beray.server.storage.store import Store, utc_now
+from beray.server.storage.times import utc_now
 from beray.server.tasks.preview import MAX_CHARACTERS, LastLines
 from beray.testing import RunningServer
 
@@ -181,18 +182,17 @@ def test_old_changes_are_deleted_and_the_rest_can_be_resumed(
 ) -> None:
     monkeypatch.setattr(task_changes, "RETAINED_CHANGES", 20)
     monkeypatch.setattr(task_changes, "_CLEANUP_INTERVAL", 10)
-    store = Store(tmp_path / "db.sqlite3")
-    user = store.add_user("a@b.example", None)
-    with store.writing() as session:
-        for number in range(65):
-            task_changes.add(session, user.id, number, "RUNNING", None, utc_now())
-    with store.reading() as session:
-        kept = list(task_changes.changes_after(session, user.id, 0))
-        assert [change.seq for change, _ in kept] == list(range(41, 66))
-        assert [task_changes.covers(session, user.id, place) for place in (39, 40, 65, 66)] == [
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        user_id, changes = repositories.user_id(), repositories.changes
+        with repositories.database.writing() as session:
+            for number in range(65):
+                task_changes.add(session, user_id, number, "RUNNING", None, utc_now())
+        with changes.following(user_id, 0) as rows:
+            assert [change.seq for change, _ in rows] == list(range(41, 66))
+        assert changes.last_seq(user_id) == 65
+        assert [changes.covers(user_id, place) for place in (39, 40, 65, 66)] == [
             False, True, True, False,
         ]  # fmt: skip
-    store.close()
 
 
 @pytest.mark.parametrize(

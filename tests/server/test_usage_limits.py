@@ -6,24 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from repositories import Repositories, opened
 
 from beray.server.runners.base import BudgetExceeded, Usage
 from beray.server.settings import Settings
-from beray.server.storage.store import Store, TaskSpec
-from beray.server.storage.tables import Task
+from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks.usage_limits import Budget
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "db.sqlite3")
-    yield store
-    store.close()
+def repositories(tmp_path: Path) -> Iterator[Repositories]:
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        yield repositories
 
 
-def task(store: Store, email: str = "a@b.example") -> Task:
-    user = store.user_by_email(email) or store.add_user(email, None)
-    return store.add_task(user.id, TaskSpec("a goal"), held=False)
+def budget(repositories: Repositories, settings: Settings, email: str = "a@b.example") -> Budget:
+    """Return the budget of a new task."""
+    user_id = repositories.user_id(email)
+    task = repositories.tasks.create(user_id, TaskSpec("a goal"), held=False)
+    return Budget(repository=repositories.usage, settings=settings, task=task)
 
 
 @pytest.mark.parametrize(
@@ -35,23 +36,23 @@ def task(store: Store, email: str = "a@b.example") -> Task:
     ],
 )
 async def test_a_day_is_spent_by_all_tasks_of_its_user(
-    store: Store, tmp_path: Path, limit: dict[str, float], usage: Usage, words: str
+    repositories: Repositories, tmp_path: Path, limit: dict[str, float], usage: Usage, words: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, **limit)
     with pytest.raises(BudgetExceeded, match=f"{words} for all your tasks of today is reached"):
-        await Budget(store=store, settings=settings, task=task(store)).charge(usage)
+        await budget(repositories, settings).charge(usage)
     with pytest.raises(BudgetExceeded, match=words):
-        await Budget(store=store, settings=settings, task=task(store)).begin()
-    await Budget(store=store, settings=settings, task=task(store, "other@b.example")).begin()
+        await budget(repositories, settings).begin()
+    await budget(repositories, settings, "other@b.example").begin()
 
 
-async def test_a_day_has_seconds(store: Store, tmp_path: Path) -> None:
+async def test_a_day_has_seconds(repositories: Repositories, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, daily_seconds=10)
-    first = Budget(store=store, settings=settings, task=task(store))
+    first = budget(repositories, settings)
     assert await first.begin() == 10
     await first.spend(7.5)
-    second = Budget(store=store, settings=settings, task=task(store))
+    second = budget(repositories, settings)
     assert await second.begin() == 2.5
     await second.spend(2.5)
     with pytest.raises(BudgetExceeded, match="10 seconds for all your tasks of today"):
-        await Budget(store=store, settings=settings, task=task(store)).begin()
+        await budget(repositories, settings).begin()

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import normalized_password
@@ -25,10 +24,15 @@ from beray.server.accounts.verification_codes import CODE_SECONDS, VerificationC
 from beray.server.http.client_address import Client
 from beray.server.http.errors import ApiHTTPError
 from beray.server.settings import Settings
-from beray.server.storage.store import LOCAL_EMAIL, Store
+from beray.server.storage.accounts import AccountExists, AccountRepository
+from beray.server.storage.database_errors import StorageError
+from beray.server.storage.digests import secret_digest
 from beray.server.storage.tables import User
-from beray.server.storage.tokens import secret_digest
+from beray.server.storage.tokens import TokenRepository
+from beray.server.storage.verification_codes import VerificationCodeRepository
 
+LOCAL_EMAIL: Final = "local@localhost"
+"""Address of the user of an embedded server."""
 LOCAL_TOKEN_SECONDS: Final = 10 * 365 * 24 * 3600.0
 EXPIRY_INTERVAL_SECONDS: Final = 60.0
 MAIL_RESPONSE_SECONDS: Final = 10.0
@@ -43,7 +47,8 @@ class Accounts:
     """Registration and sign-in of users. Used on one event loop.
 
     Args:
-        store: Repository of users and access tokens.
+        accounts: Repository of accounts.
+        tokens: Repository of access tokens.
         mailer: Sender of verification codes.
         mail_limits: Rate limits of verification mails.
         codes: Verification codes.
@@ -55,7 +60,8 @@ class Accounts:
     def __init__(
         self,
         *,
-        store: Store,
+        accounts: AccountRepository,
+        tokens: TokenRepository,
         mailer: Mailer,
         mail_limits: MailLimits,
         codes: VerificationCodes,
@@ -63,7 +69,8 @@ class Accounts:
         login_limits: LoginLimits,
         token_seconds: float,
     ) -> None:
-        self._store = store
+        self._accounts = accounts
+        self._tokens = tokens
         self._mailer = mailer
         self._mail_limits = mail_limits
         self._codes = codes
@@ -124,8 +131,8 @@ class Accounts:
         async with self._hashing.worker(client.key):
             hashed = await self._hashing.hash(normalized_password(password))
         try:
-            user = await run_in_threadpool(self._store.add_user, address.text, hashed)
-        except IntegrityError:
+            user = await run_in_threadpool(self._accounts.create, address.text, hashed)
+        except AccountExists:
             raise _already_registered() from None
         await run_in_threadpool(self._codes.remove, address.text)
         return user, await run_in_threadpool(self._new_token, user)
@@ -154,8 +161,8 @@ class Accounts:
 
     def sign_in_locally(self) -> str:
         """Return a new token for the user of an embedded server, and end older tokens."""
-        user = self._store.user_by_email(LOCAL_EMAIL) or self._store.add_user(LOCAL_EMAIL, None)
-        self._store.remove_tokens_of(user.id)
+        user = self._accounts.find(LOCAL_EMAIL) or self._accounts.create(LOCAL_EMAIL, None)
+        self._tokens.delete_all(user.id)
         return self._new_token(user, LOCAL_TOKEN_SECONDS)
 
     @asynccontextmanager
@@ -175,7 +182,7 @@ class Accounts:
             try:
                 await run_in_threadpool(self._codes.remove_expired)
                 await run_in_threadpool(self._mailer.remove_older, CODE_SECONDS)
-            except (OSError, SQLAlchemyError) as error:
+            except (OSError, StorageError) as error:
                 log.error("could not remove expired verification codes", exc_info=error)
             await asyncio.sleep(EXPIRY_INTERVAL_SECONDS)
 
@@ -222,37 +229,44 @@ class Accounts:
             return False
         if user is not None and stored is not None:
             hashed = await self._hashing.hash(normalized)
-            await run_in_threadpool(self._store.replace_password, user.id, stored, hashed)
+            await run_in_threadpool(self._accounts.replace_password, user.id, stored, hashed)
         return True
 
     async def user(self, spellings: tuple[str, ...]) -> User | None:
         """Return the user that is registered under one of these forms of an e-mail address."""
         for spelling in spellings:
-            user = await run_in_threadpool(self._store.user_by_email, spelling)
+            user = await run_in_threadpool(self._accounts.find, spelling)
             if user is not None:
                 return user
         return None
 
     def _new_token(self, user: User, seconds: float | None = None) -> str:
         token = secrets.token_urlsafe(32)
-        self._store.add_token(secret_digest(token), user.id, seconds or self._token_seconds)
+        self._tokens.create(secret_digest(token), user.id, seconds or self._token_seconds)
         return token
 
 
 @asynccontextmanager
-async def running_accounts(*, settings: Settings, store: Store) -> AsyncIterator[Accounts]:
+async def running_accounts(
+    *,
+    settings: Settings,
+    accounts: AccountRepository,
+    tokens: TokenRepository,
+    codes: VerificationCodeRepository,
+) -> AsyncIterator[Accounts]:
     """Create the accounts service of a server, and close it at the end of the block."""
-    accounts = Accounts(
-        store=store,
+    service = Accounts(
+        accounts=accounts,
+        tokens=tokens,
         mailer=Mailer(settings=settings, outbox=settings.data_dir / "outbox"),
         mail_limits=MailLimits(settings.mails_per_hour if settings.smtp_host else None),
-        codes=VerificationCodes(database=store),
+        codes=VerificationCodes(codes=codes),
         hashing=PasswordHashing(),
         login_limits=LoginLimits(),
         token_seconds=settings.token_seconds,
     )
-    async with accounts.running():
-        yield accounts
+    async with service.running():
+        yield service
 
 
 def _already_registered() -> ApiHTTPError:

@@ -19,15 +19,12 @@ import secrets
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import delete, func, select
-
 from beray.server.http.client_address import Client
 from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.sliding_window import SlidingWindow
-from beray.server.storage.database import Database
-from beray.server.storage.store import utc_now
+from beray.server.storage.digests import secret_digest
 from beray.server.storage.tables import VerificationCode
-from beray.server.storage.tokens import secret_digest
+from beray.server.storage.verification_codes import VerificationCodeRepository
 
 CODE_SECONDS: Final = 600.0
 CODE_TRIES: Final = 5
@@ -46,8 +43,8 @@ _HOUR: Final = 3600.0
 class VerificationCodes:
     """Codes of all e-mail addresses, which are identified by their canonical form."""
 
-    def __init__(self, *, database: Database) -> None:
-        self._database = database
+    def __init__(self, *, codes: VerificationCodeRepository) -> None:
+        self._codes = codes
         self._issued = SlidingWindow(CODES_PER_HOUR, _HOUR)
         self._guesses_of_other = SlidingWindow(CODE_TRIES, _HOUR)
         self._guesses_of_others = SlidingWindow(GUESSES_OF_OTHERS, _HOUR)
@@ -61,12 +58,9 @@ class VerificationCodes:
                 many within the last hour; 503, too many codes are valid on the whole server.
         """
         code = f"{secrets.randbelow(10**6):06}"
-        of_email = VerificationCode.email == email
-        with self._database.writing() as session:
-            session.execute(
-                delete(VerificationCode).where(VerificationCode.expires_at <= utc_now())
-            )
-            newest = session.scalar(select(func.max(VerificationCode.sent_at)).where(of_email))
+        with self._codes.transaction() as codes:
+            codes.delete_expired()
+            newest = codes.newest_sent_at(email)
             wait = _seconds_until(newest, MAIL_INTERVAL_SECONDS) if newest else 0
             if wait:
                 raise ApiHTTPError(
@@ -75,7 +69,7 @@ class VerificationCodes:
                     f"one in {wait} s.",
                     wait,
                 )
-            self._require_space(session.scalar(select(func.count()).select_from(VerificationCode)))
+            _require_space(codes.count())
             wait = self._issued.try_add(email)
             if wait:
                 raise ApiHTTPError(
@@ -84,23 +78,12 @@ class VerificationCodes:
                     f"the maximum. Use the newest one, or request another one in {wait} s.",
                     wait,
                 )
-            session.merge(
-                VerificationCode(
-                    email=email,
-                    client=client.key,
-                    digest=secret_digest(f"{email} {code}"),
-                    sent_at=utc_now(),
-                    expires_at=utc_now(CODE_SECONDS),
-                    wrong_tries=0,
-                )
-            )
+            codes.put(email, client.key, _digest(email, code), CODE_SECONDS)
         return code
 
     def withdraw(self, email: str, code: str) -> None:
         """Remove a code that could not be mailed, and do not count it."""
-        own = VerificationCode.digest == secret_digest(f"{email} {code}")
-        withdrawn = delete(VerificationCode).where(own, VerificationCode.email == email)
-        self._database.write_with_reserve(lambda session: session.execute(withdrawn))
+        self._codes.delete(email, _digest(email, code))
         self._issued.undo(email)
 
     def check(self, email: str, client: Client, code: str) -> None:
@@ -110,14 +93,10 @@ class VerificationCodes:
             ApiHTTPError: 422, the code is wrong or has expired, or the client's own code was
                 tried too often; 429, this client or other clients sent too many wrong codes.
         """
-        valid = select(VerificationCode).where(
-            VerificationCode.email == email, VerificationCode.expires_at > utc_now()
-        )
-        with self._database.reading() as session:
-            if session.scalar(valid.limit(1)) is None:
-                raise _expired()
-        with self._database.writing() as session:
-            rows = list(session.scalars(valid))
+        if not self._codes.has_valid(email):
+            raise _expired()
+        with self._codes.transaction() as codes:
+            rows = codes.list_valid(email)
             own = next((row for row in rows if row.client == client.key), None)
             if not rows or (own is not None and own.wrong_tries >= CODE_TRIES):
                 raise _expired()
@@ -137,22 +116,11 @@ class VerificationCodes:
 
     def remove(self, email: str) -> None:
         """Remove all codes of an e-mail address after its registration."""
-        removed = delete(VerificationCode).where(VerificationCode.email == email)
-        self._database.write_with_reserve(lambda session: session.execute(removed))
+        self._codes.delete(email)
 
     def remove_expired(self) -> None:
         """Remove expired codes."""
-        expired = delete(VerificationCode).where(VerificationCode.expires_at <= utc_now())
-        self._database.write_with_reserve(lambda session: session.execute(expired))
-
-    def _require_space(self, pending: int | None) -> None:
-        if (pending or 0) >= MAX_PENDING:
-            raise ApiHTTPError(
-                503,
-                f"{MAX_PENDING} verification codes are pending on this server, which is the "
-                f"maximum. Try again in {MAIL_INTERVAL_SECONDS:.0f} s.",
-                int(MAIL_INTERVAL_SECONDS),
-            )
+        self._codes.delete_expired()
 
     def _reserve_guess(self, email: str, client: Client, *, of_other: bool) -> None:
         """Count a guess before it is compared, so that simultaneous guesses count as well."""
@@ -187,8 +155,22 @@ class VerificationCodes:
             self._guesses_of_others.undo(email)
 
 
+def _require_space(pending: int) -> None:
+    if pending >= MAX_PENDING:
+        raise ApiHTTPError(
+            503,
+            f"{MAX_PENDING} verification codes are pending on this server, which is the "
+            f"maximum. Try again in {MAIL_INTERVAL_SECONDS:.0f} s.",
+            int(MAIL_INTERVAL_SECONDS),
+        )
+
+
+def _digest(email: str, code: str) -> str:
+    return secret_digest(f"{email} {code}")
+
+
 def _matches(rows: list[VerificationCode], email: str, code: str) -> bool:
-    wanted = secret_digest(f"{email} {code}")
+    wanted = _digest(email, code)
     return any(
         secrets.compare_digest(row.digest, wanted) for row in rows if row.wrong_tries < CODE_TRIES
     )

@@ -18,8 +18,8 @@ from beray.server.api.dependencies import (
 )
 from beray.server.http.active_requests import request_state
 from beray.server.http.strict_json import StrictRoute
+from beray.server.storage.digests import secret_digest
 from beray.server.storage.tables import User
-from beray.server.storage.tokens import secret_digest
 
 router = APIRouter(tags=["accounts"], route_class=StrictRoute)
 
@@ -94,7 +94,7 @@ async def login_with_form(
 async def logout(request: Request, _user: CurrentUser, app: AppServices) -> schema.Message:
     """End the session: its token becomes invalid, and its active requests end."""
     digest = secret_digest(bearer_token(request))
-    await run_in_threadpool(app.store.remove_token, digest)
+    await run_in_threadpool(app.token_repository.delete, digest)
     app.active_requests.end(digest, except_for=request_state(request.scope).active)
     return {"message": "Signed out."}
 

@@ -14,9 +14,9 @@ from beray.server.http.active_requests import api_key_credential_id
 from beray.server.http.integers import INTEGER_SCHEMA, parse_integer
 from beray.server.http.strict_json import StrictRoute
 from beray.server.objects.object_files import is_valid_key_part
+from beray.server.storage.api_keys import MAX_API_KEYS, TooManyKeys
 from beray.server.storage.json_values import check_json
 from beray.server.storage.tables import ApiKey
-from beray.server.storage.tokens import MAX_API_KEYS, TooManyKeys
 
 router = APIRouter(prefix="/apikeys", tags=["gateway"], route_class=StrictRoute)
 
@@ -61,7 +61,7 @@ async def create_api_key(
     """Create an API key. `key` is returned only in this response."""
     try:
         row, key = await run_in_threadpool(
-            app.gateway.api_keys.add, user.id, body.name, body.agent_id
+            app.gateway.api_keys.create, user.id, body.name, body.agent_id
         )
     except TooManyKeys:
         raise HTTPException(
@@ -79,7 +79,8 @@ async def create_api_key(
 @router.get("")
 async def list_api_keys(user: CurrentUser, app: AppServices) -> list[schema.ApiKey]:
     """Return the user's API keys, newest first."""
-    return [_to_wire(row) for row in await run_in_threadpool(app.gateway.api_keys.keys_of, user.id)]
+    keys = await run_in_threadpool(app.gateway.api_keys.list_all, user.id)
+    return [_to_wire(row) for row in keys]
 
 
 @router.delete("/{key_id}")
@@ -93,7 +94,7 @@ async def revoke_api_key(
     The internal tokens that were issued for it, and their active requests, end as well.
     """
     number = parse_integer(key_id)
-    if not number or not await run_in_threadpool(app.gateway.api_keys.remove, user.id, number):
+    if not number or not await run_in_threadpool(app.gateway.api_keys.delete, user.id, number):
         raise HTTPException(404, f"API key {key_id} does not exist.")
     app.active_requests.end(api_key_credential_id(number))
     return {"message": "The API key is revoked."}

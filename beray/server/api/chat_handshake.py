@@ -15,7 +15,6 @@ from typing import Final
 from urllib.parse import unquote
 
 from fastapi import APIRouter, HTTPException, Response, WebSocket
-from sqlalchemy.exc import DatabaseError
 from starlette.requests import HTTPConnection
 
 from beray.sanitize import one_line
@@ -33,7 +32,7 @@ from beray.server.runtime.maintenance import MAINTENANCE_MESSAGE, RETRY_SECONDS
 from beray.server.services import Services
 from beray.server.setting_types.address_users import email_of
 from beray.server.setting_types.uids import NoSandboxUid
-from beray.server.storage.database_errors import FULL_MESSAGE, is_full
+from beray.server.storage.database_errors import FULL_MESSAGE, StorageError, is_full
 from beray.server.storage.shortage import is_shortage, shortage_response
 from beray.server.storage.tables import User
 
@@ -99,7 +98,7 @@ async def _serve(websocket: WebSocket, chat: str, *, sends_files: bool = True) -
     except NoSandboxUid as error:
         await websocket.send_denial_response(Response(f"{error.strerror}.", 503))
         return
-    except DatabaseError as error:
+    except StorageError as error:
         await websocket.send_denial_response(_database_denial(error))
         return
     connection = ChatConnection(websocket, app=app, task=task, sends_files=sends_files)
@@ -114,11 +113,11 @@ async def _serve(websocket: WebSocket, chat: str, *, sends_files: bool = True) -
         app.chat_connections.remove(task.id, connection)
 
 
-def _database_denial(error: DatabaseError) -> Response:
+def _database_denial(error: StorageError) -> Response:
     """Return the error response to a handshake after a database error.
 
     Raises:
-        DatabaseError: ``error`` has another reason than a full disk or a shortage.
+        StorageError: ``error`` has another reason than a full disk or a shortage.
     """
     if is_full(error):
         return Response(FULL_MESSAGE, 507)

@@ -80,7 +80,7 @@ async def open_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> s
 @router.get("/{chat_id}")
 async def get_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
     """Return the chat with this name as a task. BeRay extension."""
-    task = await run_in_threadpool(app.store.chat, user.id, chat_id)
+    task = await run_in_threadpool(app.chat_repository.find, user.id, chat_id)
     if task is None:
         raise HTTPException(404, f"Chat {chat_id!r} does not exist.")
     return task_to_wire(task)

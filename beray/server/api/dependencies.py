@@ -18,8 +18,8 @@ from beray.server.http.client_address import Client, client_of, is_own_address
 from beray.server.http.integers import INTEGER_SCHEMA, parse_integer
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, QueueFull
 from beray.server.services import Services
+from beray.server.storage.digests import secret_digest
 from beray.server.storage.tables import Task, User
-from beray.server.storage.tokens import secret_digest
 
 
 def services(request: Request) -> Services:
@@ -35,9 +35,8 @@ AppServices = Annotated[Services, Depends(services)]
 
 async def require_disk_space(app: AppServices) -> None:
     """Reject an upload with 507 if only the disk space reserved for recovery is left."""
-    reserve = app.store.reserve
-    if reserve.is_incomplete:
-        await run_in_threadpool(reserve.require_complete)
+    if app.reserve.is_incomplete:
+        await run_in_threadpool(app.reserve.require_complete)
 
 
 async def current_client(request: Request, app: AppServices) -> Client:
@@ -78,7 +77,7 @@ async def authenticate_token(connection: HTTPConnection, token: str, detail: obj
     """
     app: Services = connection.app.state.services
     digest = secret_digest(token)
-    found = await run_in_threadpool(app.store.session_of_token, digest)
+    found = await run_in_threadpool(app.token_repository.find, digest)
     if found is None:
         return None
     user, expires_at = found
@@ -121,7 +120,7 @@ async def own_task(
 ) -> Task:
     """Return the user's task; 404 if it does not exist or belongs to another user."""
     number = parse_integer(task_id)
-    task = await run_in_threadpool(app.store.task, number) if number else None
+    task = await run_in_threadpool(app.task_repository.get, number) if number else None
     if task is None or task.user_id != user.id:
         raise HTTPException(404, f"Task {task_id} does not exist.")
     return task

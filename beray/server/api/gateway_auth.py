@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request
-from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
@@ -29,8 +28,9 @@ from beray.server.http.active_requests import (
 from beray.server.http.client_address import client_of, in_networks
 from beray.server.http.gateway_errors import GatewayHTTPError, GatewayRoute
 from beray.server.services import Services
+from beray.server.storage.api_keys import API_KEY_PREFIX
+from beray.server.storage.internal_tokens import ApiKeyRevoked
 from beray.server.storage.tables import ApiKey
-from beray.server.storage.tokens import API_KEY_PREFIX
 
 API_KEY: Final = "X-API-Key"
 """Header of the SDK 0.2.0 to 0.3.2. Later versions exchange a key for an internal token."""
@@ -150,13 +150,13 @@ async def convert_to_internal_token(request: Request, app: AppServices) -> dict[
     found = await _api_key(request, app, bearer_token(request), hint)
     try:
         token = await run_in_threadpool(
-            app.gateway.tokens.issue,
+            app.gateway.tokens.create,
             found.user_id,
             found.agent_id,
             app.settings.internal_token_seconds,
             api_key_id=found.id,
         )
-    except IntegrityError:
+    except ApiKeyRevoked:
         raise _unauthorized("INVALID_API_KEY", "The API key was revoked.") from None
     return {"internal_token": token}
 

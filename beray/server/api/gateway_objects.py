@@ -28,7 +28,7 @@ from beray.server.objects.local import LocalObjectStore
 from beray.server.objects.object_files import storage_errors, valid_media_type
 from beray.server.objects.signing import OBJECTS_PATH, InvalidSignature, SignatureExpired
 from beray.server.objects.store import ObjectNotFound
-from beray.server.storage.store import parse_time
+from beray.server.storage.times import parse_time
 
 router = APIRouter(prefix=OBJECTS_PATH.rstrip("/"), tags=["gateway"], route_class=GatewayRoute)
 _METHODS: Final = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]

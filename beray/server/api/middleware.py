@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from beray.schema import IDEMPOTENCY_HEADER
 from beray.server.http.active_requests import request_state
 from beray.server.http.integers import declared_size
+from beray.server.storage.idempotency_keys import IDEMPOTENCY_KEY_SECONDS
 from beray.server.storage.shortage import is_shortage, shortage_response
-from beray.server.storage.store import IDEMPOTENCY_KEY_SECONDS
 
 API_PREFIX: Final = "/api/v1"
 """Path prefix of the BeRay API. The paths of the gateway do not have it."""

@@ -131,7 +131,7 @@ async def _count_calls(app: Services, caller: Principal, calls: int) -> None:
     limit = app.settings.daily_prefab_calls
     if calls == 0:
         return
-    used = await run_in_threadpool(app.gateway.quotas.count_calls, caller.subject, limit, calls)
+    used = await run_in_threadpool(app.gateway.calls.count, caller.subject, limit, calls)
     if limit is not None and used > limit:
         raise GatewayHTTPError(
             429,

@@ -43,7 +43,6 @@ from beray.server.prefabs.registry import (
 )
 from beray.server.prefabs.secrets import MAX_SECRET_CHARACTERS
 from beray.server.services import Services
-from beray.server.storage.tables import User
 from beray.server.workspace import tree
 from beray.server.workspace.ownership import set_owner
 
@@ -280,12 +279,8 @@ async def _require_author(caller: Principal, app: Services) -> int:
     """
     user_id = _require_user(caller)
 
-    def email() -> str:
-        with app.store.reading() as session:
-            user = session.get(User, user_id)
-            return user.email if user is not None else ""
-
-    if not app.settings.may_add_prefabs(await run_in_threadpool(email)):
+    user = await run_in_threadpool(app.account_repository.get, user_id)
+    if not app.settings.may_add_prefabs(user.email if user is not None else ""):
         raise GatewayHTTPError(
             403,
             "FORBIDDEN",

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException
-from sqlalchemy.exc import DatabaseError
 from sse_starlette import EventSourceResponse
 
 from beray.server.api.dependencies import (
@@ -18,6 +17,7 @@ from beray.server.api.responses import event_stream
 from beray.server.http.integers import parse_integer
 from beray.server.http.strict_json import StrictRoute
 from beray.server.services import Services
+from beray.server.storage.database_errors import StorageError
 from beray.server.tasks.event_pages import EventPage
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
@@ -93,6 +93,6 @@ async def _events(
                 yield b"\n\n"
             if page.events:
                 after = page.events[-1].seq
-    except DatabaseError as error:
+    except StorageError as error:
         log.damaged.note((task_id, after), error)
         raise

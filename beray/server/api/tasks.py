@@ -8,7 +8,6 @@ from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
@@ -24,10 +23,12 @@ from beray.server.http.strict_json import StrictRoute
 from beray.server.runners import Runners
 from beray.server.runtime.fair_queue import QueueFull
 from beray.server.services import Services
+from beray.server.storage.database_errors import StorageError
 from beray.server.storage.events import EventRange
+from beray.server.storage.idempotency_keys import IdempotencyKey, IdempotencyKeyUsed
 from beray.server.storage.json_values import check_json
-from beray.server.storage.store import IdempotencyKey, IdempotencyKeyUsed, TaskSpec
 from beray.server.storage.tables import Task
+from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks.event_log import TaskClosed
 from beray.server.tasks.task_pages import task_to_wire, to_json
 
@@ -162,7 +163,7 @@ async def create_task(
     key = body.idempotency_key(idempotency_key) if idempotency_key is not None else None
 
     def add() -> Task:
-        task = app.store.add_task(
+        task = app.task_repository.create(
             user.id,
             spec,
             held=not body.start,
@@ -173,7 +174,7 @@ async def create_task(
             app.workspaces.create(task.id, user.id)
         except OSError:
             # A task that cannot run is removed, and its key is free for the next attempt.
-            app.store.undo_task(task.id)
+            app.task_repository.undo_create(task.id)
             raise
         return task
 
@@ -185,7 +186,7 @@ async def create_task(
         raise queue_full_error(full) from None
     try:
         await app.tasks.add(task)
-    except (SQLAlchemyError, TaskClosed):
+    except (StorageError, TaskClosed):
         await app.deletion.discard_new(task.id)
         raise
     return task_to_wire(task)
@@ -196,7 +197,7 @@ async def _created_before(app: Services, used: IdempotencyKeyUsed) -> schema.Tas
         raise HTTPException(
             422, "This Idempotency-Key was used for another request. Send a new key."
         )
-    task = await run_in_threadpool(app.store.task, used.task_id)
+    task = await run_in_threadpool(app.task_repository.get, used.task_id)
     if task is None:
         raise HTTPException(
             409,

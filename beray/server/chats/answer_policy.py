@@ -14,9 +14,10 @@ from beray.server.chats.transcript import transcript
 from beray.server.runners import Outcome, Runners
 from beray.server.runners.chat_history import ChatHistory, Record
 from beray.server.settings import Settings
+from beray.server.storage.events import EventRepository
 from beray.server.storage.shortage import retry_on_shortage
-from beray.server.storage.store import Store, UnfinishedTask
 from beray.server.storage.tables import Task
+from beray.server.storage.tasks import TaskRepository, UnfinishedTask
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog, TaskClosed
 from beray.server.tasks.feed import TaskFeed
@@ -36,7 +37,8 @@ class AnswerPolicy:
         *,
         limits: SlotLimits,
         settings: Settings,
-        store: Store,
+        tasks: TaskRepository,
+        events: EventRepository,
         event_log: EventLog,
         feed: TaskFeed,
         runners: Runners,
@@ -45,7 +47,8 @@ class AnswerPolicy:
     ) -> None:
         self.limits = limits
         self._settings = settings
-        self._store = store
+        self._tasks = tasks
+        self._events = events
         self._event_log = event_log
         self._feed = feed
         self._runners = runners
@@ -121,7 +124,7 @@ class AnswerPolicy:
         Raises:
             TaskClosed: The chat was deleted.
         """
-        task = await retry_on_shortage(lambda: run_in_threadpool(self._store.task, task_id))
+        task = await retry_on_shortage(lambda: run_in_threadpool(self._tasks.get, task_id))
         if task is None:
             raise TaskClosed(f"chat {task_id} was deleted")
         return task
@@ -135,7 +138,7 @@ class AnswerPolicy:
         if runner == "shell":
             return message.text
         if runner in ("acp", "command"):  # these have no memory of the conversation
-            conversation = await run_in_threadpool(transcript, self._store, task)
+            conversation = await run_in_threadpool(transcript, self._events, task)
             return "\n\n".join(filter(None, (conversation, _prompt(message))))
         return _prompt(message)
 
@@ -151,7 +154,7 @@ class AnswerPolicy:
         history = ChatHistory(chat_history_path(self._settings, task.id))
         after = history.last_seq(earlier=task.last_seq)
         records: list[Record] = []
-        for number, body in self._store.user_messages(task.id, after, seq):
+        for number, body in self._events.user_messages(task.id, after, seq):
             message = MsgUserMessage.model_validate_json(body)
             if self._runner_of(task, message.text) == "model":
                 records.append({"kind": "user", "seq": number, "text": _prompt(message)})
@@ -162,7 +165,7 @@ class AnswerPolicy:
         """Return an error for a failed answer without an end or error event, else None."""
         if outcome.status == "COMPLETED":
             return None
-        rows = await run_in_threadpool(self._store.count_end_events_after, task_id, after)
+        rows = await run_in_threadpool(self._events.count_ends_after, task_id, after)
         if rows:
             return None
         code = (outcome.reason or "failed").upper()

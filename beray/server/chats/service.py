@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.events import MsgUserMessage, TaskStatusChanged
 from beray.schema import MAX_ATTACHMENTS, from_workspace
 from beray.server.runtime.fair_queue import QueueFull
-from beray.server.storage.store import Store
+from beray.server.storage.chats import ChatRepository
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
@@ -49,14 +49,14 @@ class ChatService:
     def __init__(
         self,
         *,
-        store: Store,
+        chats: ChatRepository,
         feed: TaskFeed,
         event_log: EventLog,
         workspaces: Workspaces,
         executor: Executor,
         end_writer: EndWriter,
     ) -> None:
-        self._store = store
+        self._chats = chats
         self._feed = feed
         self._event_log = event_log
         self._workspaces = workspaces
@@ -66,7 +66,7 @@ class ChatService:
 
     async def open(self, user_id: int, name: str) -> Task:
         """Return the chat of this name, creating it if missing."""
-        task = await run_in_threadpool(self._store.chat, user_id, name)
+        task = await run_in_threadpool(self._chats.find, user_id, name)
         if task is not None and task.last_seq:
             return task
         async with self._opening:
@@ -79,7 +79,7 @@ class ChatService:
 
     def _find_or_create(self, user_id: int, name: str) -> Task:
         """Return the chat, completing its creation if the end of a server interrupted it."""
-        task = self._store.chat(user_id, name) or self._store.add_chat(user_id, name)
+        task = self._chats.find(user_id, name) or self._chats.create(user_id, name)
         if not self._workspaces.path(task.id).exists():
             self._workspaces.create(task.id, user_id)
         return task

@@ -6,8 +6,7 @@ import json
 from typing import Any, Final
 
 from beray.sanitize import one_line
-from beray.server.storage import events
-from beray.server.storage.store import Store
+from beray.server.storage.events import EventRepository
 from beray.server.storage.tables import Task
 from beray.streaming.retraction import is_retractable, retracted_range
 
@@ -19,7 +18,7 @@ _VALUE_CHARACTERS: Final = 500
 """Maximum length of the arguments or the result of a tool call."""
 
 
-def transcript(store: Store, task: Task) -> str:
+def transcript(events: EventRepository, task: Task) -> str:
     """Return the conversation before the next message, or "" if it is empty.
 
     It has the messages of both sides, tool calls with their results, and errors, including those
@@ -28,8 +27,8 @@ def transcript(store: Store, task: Task) -> str:
     The log is read backwards, one event at a time, until the transcript is long enough.
     """
     reader = _BackwardReader()
-    with store.reading() as session:
-        for body in events.newest_first(session, task.id, task.last_seq):
+    with events.newest_first(task.id, task.last_seq) as bodies:
+        for body in bodies:
             reader.add(json.loads(body))
             if reader.length > MAX_BYTES:
                 break

@@ -12,28 +12,24 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 import anyio
-from sqlalchemy import ColumnElement, delete, select
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.files import http_ranges
 from beray.server.objects.signing import UrlSigner
 from beray.server.objects.store import ObjectNotFound, StoredObject, check_key
-from beray.server.storage.database import Database
-from beray.server.storage.store import utc_now
+from beray.server.storage.objects import ObjectRepository
 from beray.server.storage.tables import LocalObject
 
 BUCKET: Final = "beray"
 _BATCH_ROWS: Final = 500
-"""Maximum number of rows in one statement."""
+"""Maximum number of rows in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +50,20 @@ class OpenObject:
 class LocalObjectStore:
     """``ObjectStore`` on the local disk.
 
+    Args:
+        folder: Directory of the contents.
+        objects: Repository of the metadata.
+        signer: Signer of the URLs of objects.
+
     Raises:
         OSError: The directory cannot be created.
     """
 
     bucket = BUCKET
 
-    def __init__(self, *, folder: Path, database: Database, signer: UrlSigner) -> None:
+    def __init__(self, *, folder: Path, objects: ObjectRepository, signer: UrlSigner) -> None:
         self._folder = folder
-        self._database = database
+        self._objects = objects
         self.signer = signer
         self._server_run = secrets.token_hex(8)
         self._numbers = itertools.count()
@@ -107,7 +108,8 @@ class LocalObjectStore:
 
     async def list(self, prefix: str, after: str, limit: int) -> list[StoredObject]:
         """Return objects by prefix; see ``ObjectStore.list``."""
-        return [*await run_in_threadpool(self._page, prefix, after, limit)]
+        rows = await run_in_threadpool(self._objects.list_page, prefix, after, limit)
+        return [_stored(row) for row in rows]
 
     async def presigned_url(
         self, method: Literal["GET", "PUT"], key: str, seconds: int, base_url: str
@@ -142,11 +144,7 @@ class LocalObjectStore:
             files = [path for path in folder.iterdir() if f".{self._server_run}." not in path.name]
             names = {f"{folder.name}/{path.name}": path for path in files}
             for batch in _batches(names):
-                with self._database.reading() as session:
-                    used = set(
-                        session.scalars(select(LocalObject.file).where(LocalObject.file.in_(batch)))
-                    )
-                for name in set(batch) - used:
+                for name in set(batch) - self._objects.used_files(batch):
                     names[name].unlink(missing_ok=True)
                     removed += 1
         return removed
@@ -161,24 +159,19 @@ class LocalObjectStore:
 
     def _commit(self, key: str, new_file: _NewFile, content_type: str | None) -> StoredObject:
         new_file.finish()
-        values = {
-            "file": new_file.name,
-            "size": new_file.size,
-            "sha256": new_file.sha256.hexdigest(),
-            "content_type": content_type,
-            "last_modified": utc_now(),
-        }
-        row = insert(LocalObject).values(key=key, **values)
-        with self._database.writing() as session:
-            before = session.scalar(select(LocalObject.file).where(LocalObject.key == key))
-            session.execute(row.on_conflict_do_update(index_elements=["key"], set_=values))
+        last_modified, before = self._objects.put(
+            key,
+            new_file.name,
+            size=new_file.size,
+            sha256=new_file.sha256.hexdigest(),
+            content_type=content_type,
+        )
         new_file.is_committed = True
         self._remove([] if before is None else [before])
-        return StoredObject(key, new_file.size, str(values["last_modified"]))
+        return StoredObject(key, new_file.size, last_modified)
 
     def _row(self, key: str) -> LocalObject:
-        with self._database.reading() as session:
-            row = session.get(LocalObject, key)
+        row = self._objects.get(key)
         if row is None:
             raise ObjectNotFound(key)
         return row
@@ -186,14 +179,7 @@ class LocalObjectStore:
     def _delete(self, keys: Iterable[str]) -> int:
         count = 0
         for batch in _batches(keys):
-            named = LocalObject.key.in_(batch)
-
-            def remove(session: Session, named: ColumnElement[bool] = named) -> list[str]:
-                files = list(session.scalars(select(LocalObject.file).where(named)))
-                session.execute(delete(LocalObject).where(named))
-                return files
-
-            files = self._database.write_with_reserve(remove)
+            files = self._objects.delete(batch)
             self._remove(files)
             count += len(files)
         return count
@@ -201,15 +187,6 @@ class LocalObjectStore:
     def _remove(self, files: Iterable[str]) -> None:
         for name in files:
             (self._folder / name).unlink(missing_ok=True)
-
-    def _page(self, prefix: str, after: str, limit: int) -> Sequence[StoredObject]:
-        query = select(LocalObject).where(LocalObject.key > after, LocalObject.key >= prefix)
-        end = _prefix_end(prefix)
-        if end is not None:
-            query = query.where(LocalObject.key < end)
-        with self._database.reading() as session:
-            rows = session.scalars(query.order_by(LocalObject.key).limit(limit))
-            return [_stored(row) for row in rows]
 
 
 class _NewFile:
@@ -260,16 +237,6 @@ async def _blocks(opened: OpenObject) -> AsyncIterator[bytes]:
 
 def _stored(row: LocalObject) -> StoredObject:
     return StoredObject(row.key, row.size, row.last_modified)
-
-
-def _prefix_end(prefix: str) -> str | None:
-    """Return the smallest string after all that start with ``prefix``, or None."""
-    stem = prefix.rstrip("\U0010ffff")
-    if not stem:
-        return None
-    following = ord(stem[-1]) + 1
-    # Surrogates are not valid in UTF-8.
-    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
 def _batches(keys: Iterable[str]) -> Generator[list[str], None, None]:

@@ -16,7 +16,6 @@ from typing import Final
 
 import anyio
 import structlog
-from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import printable
@@ -24,7 +23,7 @@ from beray.server.accounts.principals import Principal
 from beray.server.files import http_ranges
 from beray.server.http.gateway_errors import GatewayHTTPError, missing_agent_context
 from beray.server.objects.store import ObjectStore, StoredObject, check_key
-from beray.server.storage import database_errors
+from beray.server.storage.database_errors import StorageError, is_full
 from beray.server.storage.shortage import is_shortage, shortage_response
 
 OUTPUTS: Final = "agent-outputs"
@@ -197,8 +196,8 @@ def storage_errors() -> Iterator[None]:
     """Convert failures of a store to error responses: 507 if it is full, otherwise 503."""
     try:
         yield
-    except DatabaseError as error:
-        if database_errors.is_full(error):
+    except StorageError as error:
+        if is_full(error):
             raise GatewayHTTPError(
                 507, "STORAGE_FULL", "The server's storage is full; delete files and try again."
             ) from None

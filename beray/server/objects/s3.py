@@ -16,7 +16,7 @@ from obstore.store import S3Store
 from beray.sanitize import one_line
 from beray.server.objects.store import ObjectNotFound, StoredObject, check_key
 from beray.server.settings import Settings
-from beray.server.storage.store import utc_now
+from beray.server.storage.times import utc_now
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

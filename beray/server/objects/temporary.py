@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
-from sqlalchemy import delete, func, select
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.objects.store import ObjectStore
-from beray.server.storage.database import Database
-from beray.server.storage.store import utc_now
-from beray.server.storage.tables import TemporaryObject
+from beray.server.storage.database_errors import StorageError
+from beray.server.storage.temporary_objects import TemporaryObjectRepository
+from beray.server.storage.times import utc_now
 
 BATCH_KEYS: Final = 500
 """Maximum number of objects that one request removes."""
@@ -36,8 +34,8 @@ log = structlog.get_logger("beray.gateway")
 class TemporaryObjects:
     """Times of expiry in the database, and the task that removes expired objects."""
 
-    def __init__(self, *, database: Database, objects: ObjectStore) -> None:
-        self._database = database
+    def __init__(self, *, times: TemporaryObjectRepository, objects: ObjectStore) -> None:
+        self._times = times
         self._objects = objects
         self._rescheduled = asyncio.Event()
         self._wakes_at = _NEVER
@@ -55,12 +53,12 @@ class TemporaryObjects:
 
     async def expect(self, key: str, seconds: float) -> None:
         """Record an upload that starts, so that its object is removed even after a crash."""
-        await run_in_threadpool(self._set, key, utc_now(seconds + UPLOAD_SECONDS))
+        await run_in_threadpool(self._times.put, key, utc_now(seconds + UPLOAD_SECONDS))
 
     async def keep(self, key: str, seconds: float) -> None:
         """Schedule the removal of an object after ``seconds``."""
         expires_at = utc_now(seconds)
-        await run_in_threadpool(self._set, key, expires_at)
+        await run_in_threadpool(self._times.put, key, expires_at)
         if expires_at < self._wakes_at:
             self._rescheduled.set()
 
@@ -70,7 +68,7 @@ class TemporaryObjects:
         while page := await self._objects.list(prefix, "", BATCH_KEYS):
             keys = [stored.key for stored in page]
             removed += await self._objects.delete(keys)
-            await run_in_threadpool(self._forget, keys, "")
+            await run_in_threadpool(self._times.delete, keys)
         return removed
 
     async def expire(self) -> float:
@@ -78,15 +76,15 @@ class TemporaryObjects:
 
         Raises:
             OSError: The store cannot be reached.
-            SQLAlchemyError: The database cannot be read or written.
+            StorageError: The database cannot be read or written.
         """
         while True:
             now = utc_now()
-            due, following = await run_in_threadpool(self._due, now)
+            due, following = await run_in_threadpool(self._times.list_due, now, BATCH_KEYS)
             if not due:
                 break
             await self._objects.delete(due)
-            await run_in_threadpool(self._forget, due, now)
+            await run_in_threadpool(partial(self._times.delete, due, expired_at=now))
         self._wakes_at = following or utc_now(MAX_WAIT_SECONDS)
         until = datetime.fromisoformat(self._wakes_at) - datetime.now(UTC)
         return max(until.total_seconds(), 0.0)
@@ -98,7 +96,7 @@ class TemporaryObjects:
             self._wakes_at = _NEVER
             try:
                 seconds = await self.expire()
-            except (OSError, SQLAlchemyError) as error:
+            except (OSError, StorageError) as error:
                 log.error(
                     "expired objects could not be removed; this will be repeated", exc_info=error
                 )
@@ -106,34 +104,3 @@ class TemporaryObjects:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(seconds, MAX_WAIT_SECONDS)):
                     await self._rescheduled.wait()
-
-    def _set(self, key: str, expires_at: str) -> None:
-        row = insert(TemporaryObject).values(key=key, expires_at=expires_at)
-        with self._database.writing() as session:
-            session.execute(
-                row.on_conflict_do_update(index_elements=["key"], set_={"expires_at": expires_at})
-            )
-
-    def _due(self, now: str) -> tuple[list[str], str | None]:
-        """Return a batch of expired keys, and the earliest later time of expiry."""
-        due = (
-            select(TemporaryObject.key)
-            .where(TemporaryObject.expires_at <= now)
-            .order_by(TemporaryObject.expires_at)
-            .limit(BATCH_KEYS)
-        )
-        later = select(func.min(TemporaryObject.expires_at)).where(TemporaryObject.expires_at > now)
-        with self._database.reading() as session:
-            return list(session.scalars(due)), session.scalar(later)
-
-    def _forget(self, keys: Iterable[str], due: str) -> None:
-        """Delete the rows of removed objects.
-
-        Args:
-            keys: Keys of the objects.
-            due: Keep rows with a later time of expiry; "": delete all.
-        """
-        rows = delete(TemporaryObject).where(TemporaryObject.key.in_(keys))
-        if due:
-            rows = rows.where(TemporaryObject.expires_at <= due)
-        self._database.write_with_reserve(lambda session: session.execute(rows))

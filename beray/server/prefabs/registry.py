@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import delete
 
 from beray.sanitize import one_line
 from beray.server.http.validation_errors import InputProblem
@@ -28,8 +27,7 @@ from beray.server.prefabs.manifest import (
     Version,
     newest_first,
 )
-from beray.server.storage.database import Database
-from beray.server.storage.tables import PrefabAuthor
+from beray.server.storage.prefab_authors import PrefabAuthorRepository
 from beray.server.workspace import tree
 
 INCLUDED_PREFABS: Final = Path(__file__).parents[2] / "prefabs"
@@ -253,8 +251,8 @@ class PrefabAuthors:
     of a prefab, so no other user may add a version that would receive them.
     """
 
-    def __init__(self, *, database: Database) -> None:
-        self._database = database
+    def __init__(self, *, authors: PrefabAuthorRepository) -> None:
+        self._authors = authors
         self._lock = threading.Lock()
 
     @contextmanager
@@ -271,30 +269,17 @@ class PrefabAuthors:
                 without an author.
         """
         with self._lock:
-            author = self._author(prefab_id)
+            author = self._authors.get(prefab_id)
             if author != user_id and (is_there or author is not None):
                 raise NotPrefabAuthor
             if author is None:
-                self._claim(prefab_id, user_id)
+                self._authors.create(prefab_id, user_id)
             try:
                 yield
             except BaseException:
                 if author is None:
-                    self._release(prefab_id)
+                    self._authors.delete(prefab_id)
                 raise
-
-    def _claim(self, prefab_id: str, user_id: int) -> None:
-        with self._database.writing() as session:
-            session.add(PrefabAuthor(prefab_id=prefab_id, user_id=user_id))
-
-    def _release(self, prefab_id: str) -> None:
-        released = delete(PrefabAuthor).where(PrefabAuthor.prefab_id == prefab_id)
-        self._database.write_with_reserve(lambda session: session.execute(released))
-
-    def _author(self, prefab_id: str) -> int | None:
-        with self._database.reading() as session:
-            row = session.get(PrefabAuthor, prefab_id)
-            return None if row is None else row.user_id
 
 
 def load_prefab(directory: Path, is_official: bool) -> InstalledPrefab:

@@ -29,7 +29,8 @@ from beray.server.runners.run_token import RunTokens
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, FairSlots, QueueFull
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.storage.store import Store
+from beray.server.storage.prefab_authors import PrefabAuthorRepository
+from beray.server.storage.prefab_secrets import PrefabSecretRepository
 from beray.server.tasks.redaction import SecretRedactor
 from beray.server.workspace import tree
 from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded
@@ -313,7 +314,13 @@ class PrefabServices:
 
 @asynccontextmanager
 async def running_prefabs(
-    *, settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
+    *,
+    settings: Settings,
+    authors: PrefabAuthorRepository,
+    secrets: PrefabSecretRepository,
+    sandbox: Sandbox,
+    objects: ObjectStore,
+    access: RunTokens,
 ) -> AsyncIterator[PrefabServices]:
     """Load the prefabs and provide their services; cancel running calls at the end.
 
@@ -328,14 +335,14 @@ async def running_prefabs(
             "allow it with chmod -R o+rX",
             paths=paths,
         )
-    secrets = PrefabSecrets(database=store, data_dir=settings.data_dir)
+    decrypted = PrefabSecrets(secrets=secrets, data_dir=settings.data_dir)
     runs = PrefabRuns(settings=settings, sandbox=sandbox, objects=objects, access=access)
     try:
         yield PrefabServices(
             registry=registry,
-            authors=PrefabAuthors(database=store),
-            secrets=secrets,
-            preparer=CallPreparer(registry=registry, secrets=secrets, objects=objects),
+            authors=PrefabAuthors(authors=authors),
+            secrets=decrypted,
+            preparer=CallPreparer(registry=registry, secrets=decrypted, objects=objects),
             runs=runs,
             sandbox=sandbox,
         )

@@ -1,4 +1,4 @@
-"""Scheduling of prefab calls: slots, nested calls and the daily quota.
+"""Scheduling of prefab calls: slots and nested calls.
 
 A function that calls another function waits for it while it holds a slot. If the inner call
 needed a slot of its own, functions that wait for each other's slots would block the server.
@@ -12,19 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import delete
-from sqlalchemy.dialects.sqlite import insert
-
 from beray.server.accounts.principals import Principal
 from beray.server.prefabs.call_request import PreparedCall
 from beray.server.prefabs.protocol import RunFailed
 from beray.server.runners.base import GatewayAccess
 from beray.server.runners.run_token import RunTokens
 from beray.server.runtime.fair_queue import FairSlots
-from beray.server.storage.database import Database
-from beray.server.storage.store import utc_now
-from beray.server.storage.tables import GatewayUsage
-from beray.server.storage.tokens import secret_digest
+from beray.server.storage.digests import secret_digest
 
 MAX_NESTED_CALLS: Final = 4
 """Maximum number of functions with gateway access that run inside each other."""
@@ -94,34 +88,3 @@ class CallScheduler:
                 yield access
             finally:
                 del self._outer[name]
-
-
-class DailyCallQuota:
-    """Numbers of calls by caller and day (UTC). Synchronous; for threads."""
-
-    def __init__(self, *, database: Database) -> None:
-        self._database = database
-
-    def count_calls(self, subject: str, limit: int | None, calls: int = 1) -> int:
-        """Count ``calls`` of ``subject``: all of them, or none if they exceed ``limit``.
-
-        Concurrent calls are counted one after another, so their sum never exceeds ``limit``.
-
-        Returns:
-            The number of calls today, including these. If it is larger than ``limit``, these
-            calls were not counted and must not be made.
-        """
-        day = utc_now()[:10]
-        with self._database.writing() as session:
-            found = session.get(GatewayUsage, (subject, day))
-            used = calls + (found.calls if found is not None else 0)
-            if limit is None or used <= limit:
-                # Earlier days are never read again.
-                session.execute(delete(GatewayUsage).where(GatewayUsage.day < day))
-                row = insert(GatewayUsage).values(subject=subject, day=day, calls=used)
-                session.execute(
-                    row.on_conflict_do_update(
-                        index_elements=["subject", "day"], set_={"calls": used}
-                    )
-                )
-        return used

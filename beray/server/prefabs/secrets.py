@@ -1,4 +1,4 @@
-"""Encrypted storage of the secrets that users set for prefabs.
+"""Encryption of the secrets that users set for prefabs.
 
 Synchronous; for threads. The key is a file outside the database, so a copy of the database
 alone does not reveal the secrets.
@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from sqlalchemy import delete, select
 
 from beray.server.objects.signing import load_or_create_secret
-from beray.server.storage.database import Database
-from beray.server.storage.store import utc_now
-from beray.server.storage.tables import PrefabSecret
+from beray.server.storage.prefab_secrets import PrefabSecretRepository
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -33,8 +30,8 @@ log = structlog.get_logger("beray.prefabs")
 class PrefabSecrets:
     """Secrets by user, prefab and name."""
 
-    def __init__(self, *, database: Database, data_dir: Path) -> None:
-        self._database = database
+    def __init__(self, *, secrets: PrefabSecretRepository, data_dir: Path) -> None:
+        self._secrets = secrets
         self._key_file = data_dir / KEY_FILE
 
     @cached_property
@@ -48,45 +45,25 @@ class PrefabSecrets:
         """Store a value, replacing the previous one."""
         # The identity is encrypted with the value, so that a row cannot be moved to another one.
         plaintext = json.dumps([user_id, prefab_id, name, value]).encode()
-        row = PrefabSecret(
-            user_id=user_id,
-            prefab_id=prefab_id,
-            name=name,
-            value=self._fernet.encrypt(plaintext).decode(),
-            created_at=utc_now(),
-        )
-        with self._database.writing() as session:
-            session.merge(row)
+        self._secrets.put(user_id, prefab_id, name, self._fernet.encrypt(plaintext).decode())
 
     def names(self, user_id: int, prefab_id: str) -> list[str]:
         """Return the names of a user's secrets for a prefab, sorted."""
-        with self._database.reading() as session:
-            found = select(PrefabSecret.name).where(
-                PrefabSecret.user_id == user_id, PrefabSecret.prefab_id == prefab_id
-            )
-            return sorted(session.scalars(found))
+        return self._secrets.list_names(user_id, prefab_id)
 
     def remove(self, user_id: int, prefab_id: str, name: str) -> bool:
         """Delete a secret; return False if there was none."""
-        own = delete(PrefabSecret).where(
-            PrefabSecret.user_id == user_id,
-            PrefabSecret.prefab_id == prefab_id,
-            PrefabSecret.name == name,
-        )
-        return self._database.write_with_reserve(
-            lambda session: bool(session.connection().execute(own).rowcount)
-        )
+        return self._secrets.delete(user_id, prefab_id, name)
 
     def value(self, user_id: int, prefab_id: str, name: str) -> str | None:
         """Return a secret, or None if it is not set or cannot be decrypted."""
-        with self._database.reading() as session:
-            row = session.get(PrefabSecret, (user_id, prefab_id, name))
-        if row is None:
+        stored = self._secrets.get(user_id, prefab_id, name)
+        if stored is None:
             return None
         from cryptography.fernet import InvalidToken
 
         try:
-            *identity, value = json.loads(self._fernet.decrypt(row.value.encode()))
+            *identity, value = json.loads(self._fernet.decrypt(stored.encode()))
         except (InvalidToken, ValueError):
             identity, value = [], ""
         if identity != [user_id, prefab_id, name]:

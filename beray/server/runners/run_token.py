@@ -15,8 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.http.active_requests import ActiveRequests
 from beray.server.runners.base import GatewayAccess
 from beray.server.runners.token_listener import TokenListener
+from beray.server.storage.digests import secret_digest
+from beray.server.storage.internal_tokens import InternalTokenRepository
 from beray.server.storage.shortage import retry_on_shortage
-from beray.server.storage.tokens import InternalTokenStore, secret_digest
 
 _LOOPBACK_OF_WILDCARD: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
@@ -35,7 +36,7 @@ class RunTokens:
         self,
         *,
         url: str | None,
-        tokens: InternalTokenStore,
+        tokens: InternalTokenRepository,
         active_requests: ActiveRequests,
         listener: TokenListener | None = None,
     ) -> None:
@@ -56,8 +57,8 @@ class RunTokens:
         if self._url is None:
             yield None
             return
-        issue = self._tokens.issue
-        token = await retry_on_shortage(lambda: run_in_threadpool(issue, user_id, agent_id))
+        create = self._tokens.create
+        token = await retry_on_shortage(lambda: run_in_threadpool(create, user_id, agent_id))
         try:
             if self._listener is None:
                 yield GatewayAccess(self._url, token)
@@ -65,7 +66,7 @@ class RunTokens:
                 async with self._listener.listening(token) as path:
                     yield GatewayAccess(self._url, token, str(path))
         finally:
-            await retry_on_shortage(lambda: run_in_threadpool(self._tokens.end, token))
+            await retry_on_shortage(lambda: run_in_threadpool(self._tokens.delete, token))
             self._active_requests.end(secret_digest(token))
 
 

@@ -12,9 +12,8 @@ from collections.abc import Hashable
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import DatabaseError
 
-from beray.server.storage.database_errors import is_damaged
+from beray.server.storage.database_errors import StorageError, error_text, is_damaged
 
 MAX_POSITIONS: Final = 1000
 """Maximum number of recorded positions; the oldest one is dropped first."""
@@ -26,14 +25,16 @@ class DamagedPlaces:
     """Recorded positions of damage, kept in memory. Used on one event loop."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[Hashable, DatabaseError] = OrderedDict()
+        self._found: OrderedDict[Hashable, StorageError] = OrderedDict()
 
-    def note(self, place: Hashable, error: DatabaseError) -> None:
+    def note(self, place: Hashable, error: StorageError) -> None:
         """Record the position ``place`` if ``error`` reports damage."""
         if not is_damaged(error) or place in self._found:
             return
         log.error(
-            "a stream ended because the database is damaged", position=place, error=str(error.orig)
+            "a stream ended because the database is damaged",
+            position=place,
+            error=error_text(error),
         )
         self._found[place] = error
         if len(self._found) > MAX_POSITIONS:
@@ -43,7 +44,7 @@ class DamagedPlaces:
         """Check that no damage is recorded at the position ``place``.
 
         Raises:
-            DatabaseError: The recorded error; ``is_damaged`` returns True for it.
+            StorageError: The recorded error; ``is_damaged`` returns True for it.
         """
         if (error := self._found.get(place)) is not None:
             raise error

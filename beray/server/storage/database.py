@@ -1,40 +1,32 @@
-"""Database connections, transactions and schema migration.
+"""Database of the server: connections, transactions, write lock and schema migration.
 
-SQLite runs in WAL mode with full syncs: committed transactions survive a killed server and a
-loss of power.
+Repositories open the transactions; services and routes do not use sessions.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from beray.server.storage import database_space, migrations
-from beray.server.storage.database_errors import locked_error
+from beray.server.storage import migrations
+from beray.server.storage.database_errors import StorageError, error_text, locked_error
 from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
-from beray.server.storage.json_values import decode_stored_json
 from beray.server.storage.shortage import is_shortage, retry_delays
+from beray.server.storage.sqlite import engine, space
 from beray.server.storage.tables import Base
 
 WAIT_SECONDS: Final = 30.0
-"""Maximum wait of a new connection for a file descriptor, and of a read for a lock."""
+"""Maximum wait of a new connection for a file descriptor."""
 LOCK_SECONDS: Final = 10.0
 """Default maximum wait of a transaction for the write lock."""
-SPACE_SECONDS: Final = 0.1
-"""Maximum wait of space reclamation for readers and other processes; writers wait meanwhile."""
-WAL_BYTES: Final = 64 * 1024 * 1024
-"""Size to which the write-ahead log is truncated after a large transaction, such as the deletion
-of a task with millions of events."""
 
 T = TypeVar("T")
 
@@ -49,15 +41,19 @@ class Database:
     Args:
         path: The file; it is created if it does not exist.
         reserve: Reserved disk space for ``write_with_reserve``; by default none.
+        lock_seconds: Default maximum wait of a transaction for the write lock.
 
     Raises:
         UnusableDatabase: The file is not an SQLite database, is damaged, or was written by a
             newer version of BeRay.
     """
 
-    def __init__(self, path: Path, reserve: DiskReserve | None = None) -> None:
+    def __init__(
+        self, path: Path, reserve: DiskReserve | None = None, *, lock_seconds: float = LOCK_SECONDS
+    ) -> None:
         self.reserve = reserve or DiskReserve(path.with_name(FILE_NAME), 0)
         self._engine = _opened(path, self.reserve)
+        self._lock_seconds = lock_seconds
         # SQLite has its waiting writers poll. This lock wakes those of this process at once.
         self._turn = threading.Lock()
 
@@ -75,14 +71,14 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self, wait: float = LOCK_SECONDS) -> Iterator[Session]:
+    def writing(self, wait: float | None = None) -> Iterator[Session]:
         """Open a transaction that holds the write lock from its start, so none fails half-way.
 
         Args:
-            wait: Maximum seconds to wait for the lock.
+            wait: Maximum seconds to wait for the lock; ``None`` waits as long as by default.
 
         Raises:
-            OperationalError: Another process held the lock for longer than ``wait``
+            StorageError: Another process held the lock for longer than ``wait``
                 (``is_locked``), or the disk has no space left besides the reserve (``is_full``).
         """
         self.reserve.require_complete()
@@ -92,7 +88,7 @@ class Database:
     def write_with_reserve(
         self,
         work: Callable[[Session], T],
-        wait: float = LOCK_SECONDS,
+        wait: float | None = None,
         *,
         cascade: bool = True,
     ) -> T:
@@ -112,54 +108,21 @@ class Database:
 
         return self.reserve.use(attempt)
 
-    def free_pages(self) -> int:
-        """Return the number of unused pages of the file."""
-        with self.reading() as session:
-            return int(session.connection().exec_driver_sql("PRAGMA freelist_count").scalar_one())
+    @contextmanager
+    def outside_transactions(self) -> Iterator[Connection]:
+        """Hold the write lock of this process, and yield a connection without a transaction.
 
-    def return_pages(self, pages: int) -> int:
-        """Return up to ``pages`` unused pages to the file system; return the number left."""
-
-        def attempt() -> int:
-            with self._without_transaction() as driver:
-                return database_space.return_pages(driver, pages)
-
-        return self.reserve.use(attempt)
-
-    def truncate_log(self) -> bool:
-        """Write the write-ahead log into the database file, and truncate both.
-
-        Returns:
-            False if a reader prevented it.
+        Used for statements that are not allowed in transactions.
         """
-
-        def attempt() -> bool:
-            with self._without_transaction() as driver:
-                return database_space.truncate_log(driver)
-
-        return self.reserve.use(attempt)
+        with self._held(self._lock_seconds), self._connected() as connection:
+            yield connection
 
     @contextmanager
-    def _without_transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the write lock of this process, and yield a connection of the driver."""
-        with self._held(LOCK_SECONDS), self._connected() as connection:
-            driver = _driver(connection)
-            driver.execute(_busy_timeout(SPACE_SECONDS))
-            try:
-                yield driver
-            except sqlite3.OperationalError as error:
-                raise OperationalError(None, None, error) from error
-            except sqlite3.DatabaseError as error:
-                raise DatabaseError(None, None, error) from error
-            finally:
-                driver.execute(_busy_timeout(WAIT_SECONDS))
-
-    @contextmanager
-    def _transaction(self, wait: float, *, cascade: bool = True) -> Iterator[Session]:
+    def _transaction(self, wait: float | None, *, cascade: bool = True) -> Iterator[Session]:
         with (
-            self._held(wait) as deadline,
-            self._connected().execution_options(beray_deadline=deadline) as connection,
-            nullcontext() if cascade else _without_foreign_keys(connection),
+            self._held(self._lock_seconds if wait is None else wait) as deadline,
+            engine.with_write_lock(self._connected(), deadline) as connection,
+            nullcontext() if cascade else engine.without_foreign_keys(connection),
             Session(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -190,36 +153,34 @@ class Database:
 
 
 def _opened(path: Path, reserve: DiskReserve) -> Engine:
-    # Not a formatted string: "?" and "#" in a path would be read as parts of the URL.
-    engine = _engine(URL.create("sqlite", database=str(path)))
+    opened = engine.create(path)
 
     def prepare() -> list[str]:
-        _migrate(engine)
-        with engine.connect() as connection:
-            database_space.convert(_driver(connection), path)
-        return _missing(engine)
+        _migrate(opened)
+        with opened.connect() as connection:
+            space.convert(engine.driver(connection), path)
+        return _missing(opened)
 
     try:
         missing = reserve.use(prepare)
-    except (SQLAlchemyError, sqlite3.Error) as error:
-        engine.dispose()
-        problem = str(getattr(error, "orig", error))
-        raise UnusableDatabase(f"{path} cannot be used: {problem}") from error
+    except (StorageError, engine.DriverError) as error:
+        opened.dispose()
+        raise UnusableDatabase(f"{path} cannot be used: {error_text(error)}") from error
     except migrations.UnknownRevision as error:
-        engine.dispose()
+        opened.dispose()
         raise UnusableDatabase(f"{path} cannot be used: {error}") from error
     if missing:
-        engine.dispose()
+        opened.dispose()
         raise UnusableDatabase(
             f"{path} cannot be used: the schema was changed; missing: {', '.join(missing)}. "
             "Restore the file from a backup"
         )
-    return engine
+    return opened
 
 
-def _missing(engine: Engine) -> list[str]:
+def _missing(opened: Engine) -> list[str]:
     """Return the tables and columns of the current schema that the database lacks."""
-    with engine.connect() as connection:
+    with opened.connect() as connection:
         inspector = inspect(connection)
         tables = set(inspector.get_table_names())
         missing = []
@@ -236,76 +197,13 @@ def _missing(engine: Engine) -> list[str]:
     return missing
 
 
-def _engine(url: URL) -> Engine:
-    engine = create_engine(
-        url, connect_args={"timeout": WAIT_SECONDS}, json_deserializer=decode_stored_json
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
-        # The driver would begin transactions itself, too late for BEGIN IMMEDIATE.
-        connection.isolation_level = None
-        # Damaged text is shown with U+FFFD; an exception would hide the user's other rows.
-        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
-        # Only for a new database, and before anything else: it writes to an existing one.
-        if not connection.execute("PRAGMA page_count").fetchone()[0]:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        for pragma in _pragmas():
-            connection.execute(pragma)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        deadline = connection.get_execution_options().get("beray_deadline")
-        if deadline is None:
-            connection.exec_driver_sql("BEGIN")
-            return
-        left = max(deadline - time.monotonic(), 0.0)
-        connection.exec_driver_sql(_busy_timeout(left))
-        try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        finally:
-            connection.exec_driver_sql(_busy_timeout(WAIT_SECONDS))
-
-    return engine
-
-
-def _driver(connection: Connection) -> sqlite3.Connection:
-    found = connection.connection.driver_connection
-    assert isinstance(found, sqlite3.Connection)
-    return found
-
-
-@contextmanager
-def _without_foreign_keys(connection: Connection) -> Iterator[None]:
-    # SQLite ignores this pragma within transactions.
-    driver = _driver(connection)
-    driver.execute("PRAGMA foreign_keys=OFF")
-    try:
-        yield
-    finally:
-        driver.execute("PRAGMA foreign_keys=ON")
-
-
-def _busy_timeout(seconds: float) -> str:
-    return f"PRAGMA busy_timeout={round(seconds * 1000)}"
-
-
-def _pragmas() -> Iterable[str]:
-    yield "PRAGMA journal_mode=WAL"
-    yield "PRAGMA synchronous=FULL"
-    yield "PRAGMA foreign_keys=ON"
-    # A deletion must not need temporary files on a disk that is full.
-    yield "PRAGMA temp_store=MEMORY"
-    yield f"PRAGMA journal_size_limit={WAL_BYTES}"
-
-
-def _migrate(engine: Engine) -> None:
+def _migrate(opened: Engine) -> None:
     """Migrate the schema to the current revision.
 
     A new database is created with the current schema. alembic is imported only if there is
     something to migrate, because its import takes longer than the rest of a start.
     """
-    with engine.connect() as connection:
+    with opened.connect() as connection:
         revision = _revision(connection)
         if revision is None:
             Base.metadata.create_all(connection)

@@ -1,4 +1,4 @@
-"""Classification of database errors by SQLite's result code, and messages for their responses."""
+"""Errors of the database: their type, classification by SQLite's result code, and messages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import errno
 import sqlite3
 from typing import Final
 
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
+StorageError = SQLAlchemyError
+"""Base class of the errors that all operations of the repositories can raise."""
 LOCK_RETRY_SECONDS: Final = 1
 LOCKED_MESSAGE: Final = (
     "The server's database is locked by another process, so nothing was done. Try again later."
@@ -22,6 +24,11 @@ DAMAGED_MESSAGE: Final = (
 _FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def error_text(error: BaseException) -> str:
+    """Return the message of an error, without the statement that failed."""
+    return str(getattr(error, "orig", error))
 
 
 def is_full(error: BaseException) -> bool:

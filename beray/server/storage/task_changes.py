@@ -1,4 +1,4 @@
-"""Changes of a user's tasks: one short row for each, numbered per user.
+"""Repository of the changes of users' tasks: one short row for each, numbered per user.
 
 A client that watches all tasks resumes after one of these numbers. A row contains the task's id
 and new status; other properties are read from the task when the change is sent.
@@ -6,12 +6,14 @@ and new status; other properties are read from the task when the change is sent.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from beray.server.storage.database import Database
 from beray.server.storage.tables import Task, TaskChange
 
 RETAINED_CHANGES: Final = 10_000
@@ -34,7 +36,7 @@ def add(
         reason: Reason for the status.
         at: Time of the change.
     """
-    seq = last_seq(session, user_id) + 1
+    seq = _last_seq(session, user_id) + 1
     change = TaskChange(
         user_id=user_id, seq=seq, task_id=task_id, status=status, reason=reason, created_at=at
     )
@@ -45,35 +47,46 @@ def add(
         session.execute(delete(TaskChange).where(too_old))
 
 
-def last_seq(session: Session, user_id: int) -> int:
-    """Return the number of a user's newest change; 0 if there are none."""
+class TaskChangeRepository:
+    """Changes of all users' tasks. Synchronous; called in threads."""
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    def last_seq(self, user_id: int) -> int:
+        """Return the number of a user's newest change; 0 before the first."""
+        with self._database.reading() as session:
+            return _last_seq(session, user_id)
+
+    def covers(self, user_id: int, after: int) -> bool:
+        """Return True if all changes after number ``after`` are still stored."""
+        bounds = select(func.min(TaskChange.seq), func.max(TaskChange.seq)).where(
+            TaskChange.user_id == user_id
+        )
+        with self._database.reading() as session:
+            first, last = session.execute(bounds).one()
+        return first is not None and first - 1 <= after <= last
+
+    @contextmanager
+    def following(
+        self, user_id: int, after: int
+    ) -> Iterator[Iterator[tuple[TaskChange, Task | None]]]:
+        """Read the changes after number ``after`` during the block, in order.
+
+        Each comes with the task's current row, which is ``None`` if the task was deleted. Only a
+        few rows are in memory at a time, because tasks can be large.
+        """
+        following = (
+            select(TaskChange, Task)
+            .outerjoin(Task, Task.id == TaskChange.task_id)
+            .where(TaskChange.user_id == user_id, TaskChange.seq > after)
+            .order_by(TaskChange.seq)
+            .execution_options(yield_per=_ROWS_AT_ONCE)
+        )
+        with self._database.reading() as session, session.execute(following) as rows:
+            yield ((change, task) for change, task in rows)
+
+
+def _last_seq(session: Session, user_id: int) -> int:
     newest = select(func.max(TaskChange.seq)).where(TaskChange.user_id == user_id)
     return session.scalar(newest) or 0
-
-
-def covers(session: Session, user_id: int, after: int) -> bool:
-    """Return True if all changes after number ``after`` are still stored."""
-    bounds = select(func.min(TaskChange.seq), func.max(TaskChange.seq)).where(
-        TaskChange.user_id == user_id
-    )
-    first, last = session.execute(bounds).one()
-    return first is not None and first - 1 <= after <= last
-
-
-def changes_after(
-    session: Session, user_id: int, after: int
-) -> Generator[tuple[TaskChange, Task | None], None, None]:
-    """Yield the changes after number ``after``, in order, each with the task's current row.
-
-    The task is ``None`` if it was deleted. Only a few rows are in memory at a time, because
-    tasks can be large.
-    """
-    following = (
-        select(TaskChange, Task)
-        .outerjoin(Task, Task.id == TaskChange.task_id)
-        .where(TaskChange.user_id == user_id, TaskChange.seq > after)
-        .order_by(TaskChange.seq)
-        .execution_options(yield_per=_ROWS_AT_ONCE)
-    )
-    with session.execute(following) as rows:
-        yield from rows

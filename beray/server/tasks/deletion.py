@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.runners.chat_history import ChatHistory
+from beray.server.storage.database_errors import StorageError, error_text
+from beray.server.storage.database_space import DatabaseSpace
+from beray.server.storage.disk_reserve import DiskReserve
+from beray.server.storage.events import EventRepository
 from beray.server.storage.shortage import retry_on_shortage
-from beray.server.storage.store import Store
+from beray.server.storage.tasks import TaskRepository
 from beray.server.workspace.workspace import Workspaces
 
 INITIAL_STEP: Final = 500
@@ -47,13 +50,28 @@ class TaskDeletion:
     """Deletion of tasks. Used on one event loop, within ``running``.
 
     Args:
+        tasks: Repository of tasks.
+        events: Repository of events.
+        space: Unused space of the database, which is returned to the file system.
+        reserve: Reserved disk space, which is refilled after deletions.
+        workspaces: Work_dirs of tasks.
         history_path: Returns the path of a chat's history file.
     """
 
     def __init__(
-        self, *, store: Store, workspaces: Workspaces, history_path: Callable[[int], Path]
+        self,
+        *,
+        tasks: TaskRepository,
+        events: EventRepository,
+        space: DatabaseSpace,
+        reserve: DiskReserve,
+        workspaces: Workspaces,
+        history_path: Callable[[int], Path],
     ) -> None:
-        self._store = store
+        self._tasks = tasks
+        self._events = events
+        self._space = space
+        self._reserve = reserve
         self._workspaces = workspaces
         self._history_path = history_path
         self._changed = asyncio.Event()
@@ -64,10 +82,10 @@ class TaskDeletion:
 
         Raises:
             OSError: Some files cannot be removed; the next server tries again.
-            SQLAlchemyError: The database cannot be written; nothing was deleted.
+            StorageError: The database cannot be written; nothing was deleted.
         """
         try:
-            await run_in_threadpool(self._store.remove_task, task_id)
+            await run_in_threadpool(self._tasks.delete, task_id)
             await run_in_threadpool(self._remove_files, task_id)
         except OSError:
             self._failed.add(task_id)
@@ -77,7 +95,7 @@ class TaskDeletion:
 
     async def discard_new(self, task_id: int) -> None:
         """Remove a new task as if it had never been created."""
-        await run_in_threadpool(self._store.undo_task, task_id)
+        await run_in_threadpool(self._tasks.undo_create, task_id)
         self._changed.set()
 
     @asynccontextmanager
@@ -93,7 +111,7 @@ class TaskDeletion:
 
     def report_unknown(self, tasks: Collection[int]) -> None:
         """Log work_dirs that belong to neither a task nor a recorded deletion. Blocks."""
-        known = {*tasks, *self._store.deleted_tasks()}
+        known = {*tasks, *self._tasks.list_deleted()}
         unknown = sorted(self._workspaces.existing() - known)
         if unknown:
             log.warning(
@@ -108,46 +126,44 @@ class TaskDeletion:
             await self._changed.wait()
             self._changed.clear()
             try:
-                found = await retry_on_shortage(
-                    lambda: run_in_threadpool(self._store.deleted_tasks)
-                )
+                found = await retry_on_shortage(lambda: run_in_threadpool(self._tasks.list_deleted))
                 for task_id in found:
                     if task_id not in self._failed:
                         await self._try_complete_deletion(task_id)
                 await self._shrink()
-            except SQLAlchemyError as error:
-                log.error("the deletion of tasks could not continue", problem=_error_text(error))
+            except StorageError as error:
+                log.error("the deletion of tasks could not continue", problem=error_text(error))
 
     async def _try_complete_deletion(self, task_id: int) -> None:
         try:
             await self._complete_deletion(task_id)
-        except (OSError, SQLAlchemyError) as error:
+        except (OSError, StorageError) as error:
             self._failed.add(task_id)
             log.error(
                 "a deleted task could not be removed completely; the next start tries again",
                 task_id=task_id,
-                problem=_error_text(error),
+                problem=error_text(error),
             )
 
     async def _complete_deletion(self, task_id: int) -> None:
         """Remove the remaining parts of a deleted task, the record last."""
         await run_in_threadpool(self._remove_files, task_id)
-        await _repeat_in_steps(lambda limit: self._store.remove_events(task_id, limit))
-        await retry_on_shortage(lambda: run_in_threadpool(self._store.forget_deleted, task_id))
+        await _repeat_in_steps(lambda limit: self._events.delete_first(task_id, limit))
+        await retry_on_shortage(lambda: run_in_threadpool(self._tasks.forget_deleted, task_id))
 
     async def _shrink(self) -> None:
         """Return the free pages of the database to the file system."""
 
         def step(pages: int) -> bool:
-            return self._store.return_pages(pages) > RETAINED_FREE_PAGES
+            return self._space.return_pages(pages) > RETAINED_FREE_PAGES
 
-        free = await retry_on_shortage(lambda: run_in_threadpool(self._store.free_pages))
+        free = await retry_on_shortage(lambda: run_in_threadpool(self._space.free_pages))
         if free > RETAINED_FREE_PAGES:
             await _repeat_in_steps(step)
-        elif not self._store.reserve.is_incomplete:
+        elif not self._reserve.is_incomplete:
             return
         for _ in range(TRUNCATE_ATTEMPTS):
-            if await retry_on_shortage(lambda: run_in_threadpool(self._store.truncate_log)):
+            if await retry_on_shortage(lambda: run_in_threadpool(self._space.truncate_log)):
                 return
             await asyncio.sleep(TRUNCATE_PAUSE_SECONDS)
 
@@ -155,10 +171,6 @@ class TaskDeletion:
         if os.path.lexists(self._workspaces.path(task_id)):
             self._workspaces.remove(task_id)
         ChatHistory(self._history_path(task_id)).delete()
-
-
-def _error_text(error: Exception) -> str:
-    return str(getattr(error, "orig", error))
 
 
 async def _repeat_in_steps(step: Callable[[int], bool]) -> None:

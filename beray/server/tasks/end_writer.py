@@ -8,9 +8,9 @@ from functools import partial
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from beray.events import Event, MsgError, TaskStatusChanged
+from beray.server.storage.database_errors import StorageError, error_text
 from beray.server.storage.shortage import retry_delays
 from beray.server.tasks.event_log import EventLog, TaskClosed
 
@@ -87,12 +87,12 @@ class EndWriter:
         for attempt, seconds in enumerate(retry_delays()):
             try:
                 accepted = await self._append(task_id, remaining)
-            except (SQLAlchemyError, MemoryError) as error:
+            except (StorageError, MemoryError) as error:
                 if not attempt:
                     log.error(
                         "the end of a run cannot be written; the write is repeated",
                         task_id=task_id,
-                        error=str(getattr(error, "orig", error)) or "out of memory",
+                        error=error_text(error) or "out of memory",
                     )
             else:
                 if attempt:

@@ -19,16 +19,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, TaskStatusChanged
 from beray.schema import TERMINAL_STATUSES
 from beray.server.storage.damage import DamagedPlaces
-from beray.server.storage.database_errors import is_locked
+from beray.server.storage.database_errors import StorageError, error_text, is_locked
+from beray.server.storage.events import EventRepository
+from beray.server.storage.log_transaction import LogPosition, LogTransaction, NewEvent
 from beray.server.storage.shortage import is_shortage, retry_delays
-from beray.server.storage.store import LogPosition, Store, utc_now
+from beray.server.storage.times import utc_now
 from beray.server.tasks.event_pages import EventPage, EventPages
 from beray.server.tasks.feed import TaskFeed, TaskProgress, wait_until_set
 from beray.server.tasks.preview import LastLines
@@ -82,14 +82,18 @@ class _TaskWatchers:
 class EventLog:
     """Event log of all tasks. Used on one event loop, between ``start`` and ``close``.
 
+    Args:
+        events: Repository of the events.
+        feed: Feed of all tasks, which is woken by changes and progress.
+
     Attributes:
         damaged: Damaged positions, by task and ``seq``.
     """
 
-    def __init__(self, *, store: Store, feed: TaskFeed) -> None:
-        self.pages = EventPages(store=store)
+    def __init__(self, *, events: EventRepository, feed: TaskFeed) -> None:
+        self.pages = EventPages(events=events)
         self.damaged = DamagedPlaces()
-        self._store = store
+        self._events = events
         self._task_feed = feed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[_PendingEvent] = []
@@ -159,7 +163,7 @@ class EventLog:
 
         Raises:
             TaskClosed: The task has ended or was deleted.
-            SQLAlchemyError: The event cannot be saved.
+            StorageError: The event cannot be saved.
             MemoryError: The event cannot be saved.
             ValueError: The event has values that JSON cannot represent.
         """
@@ -189,7 +193,7 @@ class EventLog:
         """Return the first page of ``tail``, or None if its events are in memory.
 
         Raises:
-            DatabaseError: The page cannot be read.
+            StorageError: The page cannot be read.
         """
         if self._recent.after(task_id, after) is not None:
             return None
@@ -281,12 +285,11 @@ class EventLog:
         for attempt, seconds in enumerate(retry_delays()):
             try:
                 self._commit(batch)
-            except SQLAlchemyError as error:
+            except StorageError as error:
                 if not is_shortage(error) or self._closing:
                     raise
                 if not attempt:
-                    problem = str(getattr(error, "orig", error))
-                    log.warning("events wait for the end of a shortage", error=problem)
+                    log.warning("events wait for the end of a shortage", error=error_text(error))
                 for append in batch:
                     self._last_lines.forget(append.task_id)  # the event will be read again
                 self._pause(LOCK_PAUSE_SECONDS if is_locked(error) else seconds)
@@ -315,14 +318,11 @@ class EventLog:
                 self._call(self._fail, append, own_error)
 
     def _commit(self, batch: list[_PendingEvent]) -> None:
-        store = self._store
-        if all(append.recovers for append in batch):
-            commit = store.write_with_reserve(
-                lambda session: self._insert(session, batch), LOCK_SECONDS
-            )
-        else:
-            with store.writing(LOCK_SECONDS) as session:
-                commit = self._insert(session, batch)
+        commit = self._events.transact(
+            lambda transaction: self._insert(transaction, batch),
+            wait=LOCK_SECONDS,
+            with_reserve=all(append.recovers for append in batch),
+        )
         self._positions.update(commit.positions)
         for task_id, position in commit.positions.items():
             if position.ended:
@@ -332,40 +332,38 @@ class EventLog:
         self._call(self._publish, commit.logged)
         self._call(self._publish_progress, commit)
 
-    def _insert(self, session: Session, batch: list[_PendingEvent]) -> _Commit:
+    def _insert(self, transaction: LogTransaction, batch: list[_PendingEvent]) -> _Commit:
         """Insert the events of a batch and update their tasks."""
         now = utc_now()
         positions: dict[int, LogPosition] = {}
-        rows: list[dict[str, object]] = []
+        events: list[NewEvent] = []
         logged: list[tuple[_PendingEvent, LoggedEvent]] = []
         lines: dict[int, str] = {}
         for append in batch:
             task_id, event = append.task_id, append.event
-            position = positions.get(task_id) or self._position(session, task_id)
+            position = positions.get(task_id) or self._position(transaction, task_id)
             if position.ended:
                 raise TaskClosed(f"task {task_id} has ended")
             seq = position.last_seq + 1
             body = _body(seq, now, append)
-            rows.append({"task_id": task_id, "seq": seq, "body": body, "type": event.type})
+            events.append(NewEvent(task_id, seq, event.type, body))
             is_last = False
             if isinstance(event, TaskStatusChanged):
                 is_last = event.status in TERMINAL_STATUSES
-                self._store.set_status(
-                    session, position.user_id, task_id, event.status, event.reason, now
-                )
+                transaction.set_status(position.user_id, task_id, event.status, event.reason, now)
             line = self._last_lines.update(task_id, event)
             if line:
                 lines[task_id] = line
             positions[task_id] = LogPosition(seq, is_last, position.user_id)
             sent = body.encode()
             logged.append((append, LoggedEvent(seq, sent, len(sent), is_last)))
-        self._store.add_events(session, rows)
+        transaction.insert(events)
         ends = {task: (at.last_seq, lines.get(task)) for task, at in positions.items()}
-        self._store.set_log_ends(session, ends)
+        transaction.set_ends(ends)
         return _Commit(now, positions, lines, logged)
 
-    def _position(self, session: Session, task_id: int) -> LogPosition:
-        known = self._positions.get(task_id) or self._store.log_position(session, task_id)
+    def _position(self, transaction: LogTransaction, task_id: int) -> LogPosition:
+        known = self._positions.get(task_id) or transaction.position(task_id)
         if known is None:
             raise TaskClosed(f"task {task_id} was deleted")
         return known
@@ -407,7 +405,7 @@ class EventLog:
 
 def _log_unexpected(error: Exception) -> None:
     """Log an error that is not from the database, such as a lack of memory."""
-    if not isinstance(error, SQLAlchemyError | TaskClosed):
+    if not isinstance(error, StorageError | TaskClosed):
         log.error("events could not be written", exc_info=error)
 
 

@@ -12,14 +12,12 @@ import codecs
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.storage import events as stored_events
-from beray.server.storage.events import EventRange
-from beray.server.storage.store import Store
+from beray.server.storage.events import EventRange, EventRepository
 from beray.server.tasks.recent_events import LoggedEvent
 
 PAGE_BYTES: Final = 128 * 1024
@@ -65,9 +63,9 @@ class EventPage:
 class EventPages:
     """Reader and cache of event pages. Used on one event loop."""
 
-    def __init__(self, *, store: Store, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, *, events: EventRepository, cache_bytes: int = CACHE_BYTES) -> None:
         self.cached_bytes = 0
-        self._store = store
+        self._events = events
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[tuple[int, int], EventPage] = OrderedDict()
         self._reads = asyncio.Semaphore(CONCURRENT_READS)
@@ -99,7 +97,9 @@ class EventPages:
         at = 0
         while at < event.size:
             async with self._reads:
-                chunk = await run_in_threadpool(self._read_chunk, task_id, event.seq, at)
+                chunk = await run_in_threadpool(
+                    self._events.body_part, task_id, event.seq, at, CHUNK_BYTES
+                )
             if not chunk:
                 raise EventDeleted(f"event {event.seq} of task {task_id} was deleted")
             at += len(chunk)
@@ -109,15 +109,9 @@ class EventPages:
         self, task_id: int, last: int, *, max_events: int, max_bytes: int
     ) -> EventRange:
         """Return the extent of the newest events up to ``last`` that fit the limits."""
-
-        def read() -> EventRange:
-            with self._store.reading() as session:
-                return stored_events.newest(
-                    session, task_id, last, max_events=max_events, max_bytes=max_bytes
-                )
-
+        newest = partial(self._events.newest, max_events=max_events, max_bytes=max_bytes)
         async with self._reads:
-            return await run_in_threadpool(read)
+            return await run_in_threadpool(newest, task_id, last)
 
     async def following_extent(
         self, task_id: int, after: int, *, max_events: int, max_bytes: int
@@ -127,15 +121,9 @@ class EventPages:
         Returns:
             The extent, and whether ``max_bytes`` excluded events.
         """
-
-        def read() -> tuple[EventRange, bool]:
-            with self._store.reading() as session:
-                return stored_events.following(
-                    session, task_id, after, max_events=max_events, max_bytes=max_bytes
-                )
-
+        following = partial(self._events.following, max_events=max_events, max_bytes=max_bytes)
         async with self._reads:
-            return await run_in_threadpool(read)
+            return await run_in_threadpool(following, task_id, after)
 
     async def json_array(self, task_id: int, extent: EventRange) -> AsyncIterator[bytes]:
         """Yield the JSON array of the events in ``extent``, in chunks.
@@ -178,21 +166,15 @@ class EventPages:
     # In threads
 
     def _read(self, task_id: int, after: int) -> EventPage:
-        with self._store.reading() as session:
-            position = self._store.log_position(session, task_id)
-            if position is None:
-                return EventPage([], ended=True)
-            rows, is_full = stored_events.page(
-                session, task_id, after,
-                max_events=PAGE_EVENTS, max_bytes=PAGE_BYTES, large=CHUNK_BYTES,
-            )  # fmt: skip
+        found = self._events.page(
+            task_id, after, max_events=PAGE_EVENTS, max_bytes=PAGE_BYTES, large=CHUNK_BYTES
+        )
+        if found is None:
+            return EventPage([], ended=True)
+        position = found.position
         last = position.last_seq if position.ended else None
-        events = [LoggedEvent(seq, body, size, seq == last) for seq, size, body in rows]
-        return EventPage(events, is_full, position.ended)
-
-    def _read_chunk(self, task_id: int, seq: int, start: int) -> bytes:
-        with self._store.reading() as session:
-            return stored_events.body_part(session, task_id, seq, start, CHUNK_BYTES)
+        events = [LoggedEvent(seq, body, size, seq == last) for seq, size, body in found.rows]
+        return EventPage(events, found.has_more, position.ended)
 
 
 class EventDeleted(Exception):

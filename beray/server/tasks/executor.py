@@ -26,8 +26,8 @@ from starlette.concurrency import run_in_threadpool
 from beray.events import Event
 from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.fair_queue import FairQueue, QueueFull
-from beray.server.storage.store import UnfinishedTask
 from beray.server.storage.tables import Task
+from beray.server.storage.tasks import UnfinishedTask
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import TaskClosed
 from beray.server.tasks.run_policy import (

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
-from sqlalchemy import select
-from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
 from beray.schema import TERMINAL_STATUSES
-from beray.server.storage import task_changes
 from beray.server.storage.damage import DamagedPlaces
-from beray.server.storage.store import Store
+from beray.server.storage.database_errors import StorageError
 from beray.server.storage.tables import Task, TaskChange
+from beray.server.storage.task_changes import TaskChangeRepository
+from beray.server.storage.tasks import TaskRepository
 from beray.server.tasks.task_pages import PAGE_BYTES, TaskPages, task_to_wire, to_json
 
 PAGE_CHANGES: Final = 200
@@ -94,14 +92,19 @@ class _Watcher:
 class TaskFeed:
     """Feeds of all users. Used on one event loop.
 
+    Args:
+        tasks: Repository of tasks.
+        changes: Repository of the changes of tasks.
+
     Attributes:
         damaged: Damaged positions, by user and ``Last-Event-ID``.
     """
 
-    def __init__(self, *, store: Store) -> None:
-        self.pages = TaskPages(store=store)
+    def __init__(self, *, tasks: TaskRepository, changes: TaskChangeRepository) -> None:
+        self.pages = TaskPages(tasks=tasks)
         self.damaged = DamagedPlaces()
-        self._store = store
+        self._tasks = tasks
+        self._changes = changes
         self._watchers: dict[int, set[_Watcher]] = {}
         self._draining = False
 
@@ -143,12 +146,12 @@ class TaskFeed:
         self._watchers.setdefault(user_id, set()).add(watcher)
         last_sent = after
         try:
-            if after is not None and await run_in_threadpool(self._is_resumable, user_id, after):
+            if after is not None and await run_in_threadpool(self._changes.covers, user_id, after):
                 position = after
                 async for chunk in self._unfinished(user_id):
                     yield chunk
             else:
-                position = await self.pages.last_change(user_id)
+                position = await run_in_threadpool(self._changes.last_seq, user_id)
                 messages = self.pages.task_messages(
                     user_id, position, max_tasks=MAX_MESSAGE_TASKS, max_bytes=MAX_MESSAGE_BYTES
                 )
@@ -175,7 +178,7 @@ class TaskFeed:
                     while not await wait_until_set(watcher.changed, idle_seconds):
                         yield b""
                     await asyncio.sleep(COALESCE_SECONDS)
-        except DatabaseError as error:
+        except StorageError as error:
             self.damaged.note((user_id, last_sent), error)
             raise
         finally:
@@ -193,30 +196,16 @@ class TaskFeed:
 
     # In threads
 
-    def _is_resumable(self, user_id: int, after: int) -> bool:
-        with self._store.reading() as session:
-            return task_changes.covers(session, user_id, after)
-
     def _progress(self, user_id: int, after: int) -> list[TaskProgress]:
-        unfinished = (
-            select(Task.id, Task.created_at, Task.last_seq, Task.last_line)
-            .where(Task.user_id == user_id, Task.id > after)
-            .where(Task.status.not_in(TERMINAL_STATUSES))
-            .order_by(Task.id)
-            .limit(PAGE_CHANGES)
-        )
-        with self._store.reading() as session:
-            return [TaskProgress(*row) for row in session.execute(unfinished)]
+        stored = self._tasks.list_progress(user_id, after, PAGE_CHANGES)
+        return [TaskProgress(*progress) for progress in stored]
 
     def _changes_after(self, user_id: int, after: int) -> _Changes:
         """Return the changes after ``after`` that fit into a page, but at least one."""
         messages: list[bytes] = []
         ended: set[int] = set()
         last, size, is_full = after, 0, False
-        with (
-            self._store.reading() as session,
-            closing(task_changes.changes_after(session, user_id, after)) as rows,
-        ):
+        with self._changes.following(user_id, after) as rows:
             for change, task in rows:
                 message = _change_message(change, task)
                 size += len(message)

@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, TaskStatusChanged
 from beray.server.storage.shortage import retry_on_shortage
-from beray.server.storage.store import Store, UnfinishedTask
 from beray.server.storage.tables import Task
+from beray.server.storage.tasks import TaskRepository, UnfinishedTask
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import TaskClosed
 from beray.server.tasks.run import GoalRunner
@@ -35,13 +35,13 @@ class GoalPolicy:
         self,
         *,
         limits: SlotLimits,
-        store: Store,
+        tasks: TaskRepository,
         workspaces: Workspaces,
         goal_runner: GoalRunner,
         end_writer: EndWriter,
     ) -> None:
         self.limits = limits
-        self._store = store
+        self._tasks = tasks
         self._workspaces = workspaces
         self._goal_runner = goal_runner
         self._end_writer = end_writer
@@ -55,7 +55,7 @@ class GoalPolicy:
         Raises:
             TaskClosed: The task has ended or was deleted.
         """
-        task = await retry_on_shortage(lambda: run_in_threadpool(self._store.task, run.task_id))
+        task = await retry_on_shortage(lambda: run_in_threadpool(self._tasks.get, run.task_id))
         if task is None:
             raise TaskClosed(f"task {run.task_id} was deleted")
         outcome = await self._goal_runner.run(task)

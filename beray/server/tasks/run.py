@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from beray.events import MsgError, MsgEventCustomUpdate, TaskStatusChanged
 from beray.server.runners import Job, Outcome, RunnerChoice, Runners, agent_homes
@@ -19,10 +18,10 @@ from beray.server.runners.run_token import RunTokens
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.storage.database_errors import is_full
+from beray.server.storage.database_errors import StorageError, is_full
 from beray.server.storage.shortage import is_shortage, retry_delays, retry_on_shortage
-from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
+from beray.server.storage.usage import UsageRepository
 from beray.server.tasks import redaction
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import OutputLimitExceeded, TaskSink
@@ -40,7 +39,7 @@ class GoalRunner:
 
     Args:
         settings: Settings of the server.
-        store: Store of the usage.
+        usage: Repository of the usage.
         event_log: Log of the events.
         runners: Runners of the server.
         workspaces: Work_dirs.
@@ -54,7 +53,7 @@ class GoalRunner:
         self,
         *,
         settings: Settings,
-        store: Store,
+        usage: UsageRepository,
         event_log: EventLog,
         runners: Runners,
         workspaces: Workspaces,
@@ -64,7 +63,7 @@ class GoalRunner:
         has_prefabs: Callable[[], bool],
     ) -> None:
         self._settings = settings
-        self._store = store
+        self._usage = usage
         self._event_log = event_log
         self._runners = runners
         self._workspaces = workspaces
@@ -87,11 +86,11 @@ class GoalRunner:
 
         Raises:
             TaskClosed: The task has ended or was deleted.
-            SQLAlchemyError: The log cannot be written.
+            StorageError: The log cannot be written.
         """
         started = time.monotonic()
         await self._log_running(task.id)
-        budget = Budget(store=self._store, settings=self._settings, task=task)
+        budget = Budget(repository=self._usage, settings=self._settings, task=task)
         try:
             outcome, problem = await self._run_with_access(
                 task, goal or task.goal, conversation, budget
@@ -108,7 +107,7 @@ class GoalRunner:
             try:
                 await self._event_log.append(task_id, TaskStatusChanged(status="RUNNING"))
                 return
-            except SQLAlchemyError as error:
+            except StorageError as error:
                 if not is_full(error):
                     raise
             if not attempt:
@@ -175,7 +174,7 @@ class GoalRunner:
             except OutputLimitExceeded:
                 limit = self._settings.task_output_bytes
                 return _failure("output_limit", f"its output exceeds {limit:,} bytes")
-            except (OSError, RuntimeError, ValueError, SQLAlchemyError) as error:
+            except (OSError, RuntimeError, ValueError, StorageError) as error:
                 if is_shortage(error) and not sink.has_logged:
                     raise
                 return _server_error(job.task_id, error)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from beray.events import Event, MsgUserMessage
-from beray.server.storage.store import UnfinishedTask
 from beray.server.storage.tables import Task
+from beray.server.storage.tasks import UnfinishedTask
 
 RunKind = Literal["goal", "answer"]
 """``goal``: the run of a task. ``answer``: the answer to a message of a chat."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import TaskStatusChanged
-from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
+from beray.server.storage.tasks import TaskRepository
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.executor import Executor
 from beray.server.tasks.feed import TaskFeed
@@ -17,9 +17,9 @@ class TaskService:
     """Submits new tasks and held tasks to the executor."""
 
     def __init__(
-        self, *, store: Store, event_log: EventLog, feed: TaskFeed, executor: Executor
+        self, *, tasks: TaskRepository, event_log: EventLog, feed: TaskFeed, executor: Executor
     ) -> None:
-        self._store = store
+        self._tasks = tasks
         self._event_log = event_log
         self._feed = feed
         self._executor = executor
@@ -29,7 +29,7 @@ class TaskService:
 
         Raises:
             TaskClosed: The task was stopped or deleted meanwhile.
-            SQLAlchemyError: The status cannot be saved.
+            StorageError: The status cannot be saved.
         """
         task.last_seq = await self._event_log.append(task.id, TaskStatusChanged(status="QUEUED"))
         if not task.held:
@@ -37,7 +37,7 @@ class TaskService:
 
     async def release(self, task_id: int) -> Task | None:
         """Submit the run of a held task; return the task, or None if it is not held."""
-        task = await run_in_threadpool(self._store.release_task, task_id)
+        task = await run_in_threadpool(self._tasks.release, task_id)
         if task is not None:
             self._executor.submit(goal_run(task))
             self._feed.wake(task.user_id)

@@ -8,19 +8,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
-from beray.server.storage import task_changes
-from beray.server.storage.store import Store
-from beray.server.storage.tables import Task
+from beray.server.storage.tasks import TaskExtent, TaskRepository
 
 PAGE_BYTES: Final = 128 * 1024
 """Maximum size of the JSON of one page, unless its only task is larger."""
 CONCURRENT_READS: Final = 2
-# Columns of the table: unlike objects of the mapped class, their rows are fetched one by one.
-_TASKS: Final = Task.__table__.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +33,16 @@ class TaskPage:
     has_more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TaskExtent:
-    """Range of a task list, with the ids from ``newest`` down to ``oldest``.
-
-    Attributes:
-        total: Number of all tasks of the user.
-        has_more: Whether there are older tasks.
-    """
-
-    newest: int
-    oldest: int
-    total: int
-    has_more: bool
-
-
 class TaskPages:
     """Reader of task pages. Used on one event loop."""
 
-    def __init__(self, *, store: Store) -> None:
-        self._store = store
+    def __init__(self, *, tasks: TaskRepository) -> None:
+        self._tasks = tasks
         self._reads = asyncio.Semaphore(CONCURRENT_READS)
 
     async def extent(self, user_id: int, before: int | None, limit: int) -> TaskExtent:
         """Return the extent of the newest ``limit`` tasks with an id below ``before``."""
-        return await run_in_threadpool(self._extent, user_id, before, limit)
+        return await run_in_threadpool(self._tasks.extent, user_id, before, limit)
 
     async def json_array(self, user_id: int, extent: TaskExtent) -> AsyncIterator[bytes]:
         """Yield the JSON array of the tasks in ``extent``, in chunks.
@@ -75,10 +55,6 @@ class TaskPages:
             yield comma + page.body
             before, comma = page.last, b","
         yield b"]"
-
-    async def last_change(self, user_id: int) -> int:
-        """Return the number of the newest change of the user's tasks."""
-        return await run_in_threadpool(self._last_change, user_id)
 
     async def task_messages(
         self, user_id: int, seq: int, *, max_tasks: int, max_bytes: int
@@ -142,34 +118,12 @@ class TaskPages:
 
     # In threads
 
-    def _extent(self, user_id: int, before: int | None, limit: int) -> TaskExtent:
-        own = Task.user_id == user_id
-        newest = select(Task.id).where(own).order_by(Task.id.desc()).limit(limit + 1)
-        if before is not None:
-            newest = newest.where(Task.id < before)
-        with self._store.reading() as session:
-            total = session.scalar(select(func.count()).where(own)) or 0
-            ids = list(session.scalars(newest))
-        selected = ids[:limit] or [0]
-        return TaskExtent(selected[0], selected[-1], total, len(ids) > limit)
-
-    def _last_change(self, user_id: int) -> int:
-        with self._store.reading() as session:
-            return task_changes.last_seq(session, user_id)
-
     def _page(
         self, user_id: int, before: int | None, oldest: int, max_tasks: int | None, max_bytes: int
     ) -> TaskPage:
-        newest = (
-            select(*_TASKS)
-            .where(_TASKS.user_id == user_id, _TASKS.id >= oldest)
-            .order_by(_TASKS.id.desc())
-        )
-        if before is not None:
-            newest = newest.where(_TASKS.id < before)
         bodies: list[bytes] = []
         size, last, has_more = 0, 0, False
-        with self._store.reading() as session, session.execute(newest) as rows:
+        with self._tasks.newest_first(user_id, before=before, oldest=oldest) as rows:
             for row in rows:
                 body = to_json(task_to_wire(row))
                 size += len(body) + 1

@@ -15,8 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.runners.base import BudgetExceeded, Usage
 from beray.server.settings import Settings
 from beray.server.storage.shortage import retry_on_shortage
-from beray.server.storage.store import ResourceUsage, Store
 from beray.server.storage.tables import Task
+from beray.server.storage.usage import ResourceUsage, UsageRepository
 from beray.server.tasks.run_policy import kind_of
 
 KINDS: Final = ResourceUsage._fields
@@ -31,8 +31,8 @@ _UNITS: Final = {
 class Budget:
     """Usage and limits of one run."""
 
-    def __init__(self, *, store: Store, settings: Settings, task: Task) -> None:
-        self._store = store
+    def __init__(self, *, repository: UsageRepository, settings: Settings, task: Task) -> None:
+        self._repository = repository
         self._task = task
         self._limits = _minimum_limits(_limits(settings, "task"), task.limits or {})
         self._daily = _limits(settings, "daily")
@@ -83,7 +83,7 @@ class Budget:
             await self._add(None, ResourceUsage(seconds=seconds))
 
     async def _add(self, total: dict[str, Any] | None, added: ResourceUsage) -> None:
-        add = self._store.add_usage
+        add = self._repository.add
         await retry_on_shortage(lambda: run_in_threadpool(add, self._task, total, added))
 
     async def _day(self) -> ResourceUsage:
@@ -94,8 +94,8 @@ class Budget:
         """
         if not self._daily:
             return ResourceUsage()
-        day_usage = self._store.day_usage
-        day = await retry_on_shortage(lambda: run_in_threadpool(day_usage, self._task.user_id))
+        get = self._repository.get_today
+        day = await retry_on_shortage(lambda: run_in_threadpool(get, self._task.user_id))
         _check_limits(day, self._daily, "all your tasks of today")
         return day
 

@@ -10,28 +10,28 @@ from pathlib import Path
 
 import pytest
 from gateway_support import Agent, S3Server
+from repositories import Repositories, opened
 
 from beray.server.objects.local import BUCKET, LocalObjectStore
 from beray.server.objects.s3 import S3ObjectStore
 from beray.server.objects.signing import UrlSigner
 from beray.server.objects.store import ObjectStore
 from beray.server.settings import Settings
-from beray.server.storage.store import Store
 from beray.testing import RunningServer
 from beray.testing.server import free_port
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "db.sqlite3")
-    yield store
-    store.close()
+def repositories(tmp_path: Path) -> Iterator[Repositories]:
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        yield repositories
 
 
 @pytest.fixture
-def local(tmp_path: Path, store: Store) -> LocalObjectStore:
+def local(tmp_path: Path, repositories: Repositories) -> LocalObjectStore:
+    signer = UrlSigner(b"k" * 32, BUCKET)
     return LocalObjectStore(
-        folder=tmp_path / "objects", database=store, signer=UrlSigner(b"k" * 32, BUCKET)
+        folder=tmp_path / "objects", objects=repositories.objects, signer=signer
     )
 
 

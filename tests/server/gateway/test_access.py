@@ -11,22 +11,17 @@ import pytest
 import requests
 from gateway_support import Agent, exchange, refusal
 from network_support import needs_own_network
+from repositories import Repositories, opened
 from support import WITHOUT_BUBBLEWRAP, until
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
 from beray.server.http.client_address import in_networks
-from beray.server.prefabs.scheduler import DailyCallQuota
-from beray.server.storage import database
-from beray.server.storage.store import Store, utc_now
+from beray.server.storage.api_keys import MAX_API_KEYS, TooManyKeys
+from beray.server.storage.digests import secret_digest
+from beray.server.storage.internal_tokens import ApiKeyRevoked
 from beray.server.storage.tables import GatewayUsage, InternalToken
-from beray.server.storage.tokens import (
-    MAX_API_KEYS,
-    ApiKeyStore,
-    InternalTokenStore,
-    TooManyKeys,
-    secret_digest,
-)
+from beray.server.storage.times import utc_now
 from beray.testing import RunningServer
 
 LIST = "/internal/files/list"
@@ -137,13 +132,14 @@ def test_an_invalid_name_of_a_key_is_rejected(
     assert beray_client.list_api_keys() == []
 
 
-def test_the_number_of_keys_per_user_is_limited(beray_client: BeRayClient, store: Store) -> None:
-    user = store.add_user("many@example.test", None)
-    keys = ApiKeyStore(store)
+def test_the_number_of_keys_per_user_is_limited(
+    beray_client: BeRayClient, repositories: Repositories
+) -> None:
+    user_id, keys = repositories.user_id(), repositories.api_keys
     for number in range(MAX_API_KEYS):
-        keys.add(user.id, f"{number}", None)
+        keys.create(user_id, f"{number}", None)
     with pytest.raises(TooManyKeys):
-        keys.add(user.id, "one more", None)
+        keys.create(user_id, "one more", None)
     for number in range(MAX_API_KEYS):
         beray_client.create_api_key(f"{number}")
     with pytest.raises(ConflictError, match="Revoke one"):
@@ -155,26 +151,24 @@ def whose(token: InternalToken | None) -> tuple[int, str | None]:
     return token.user_id, token.agent_id
 
 
-def test_tokens_end(store: Store) -> None:
-    user = store.add_user("a@example.test", None)
-    tokens = InternalTokenStore(store)
-    short = tokens.issue(user.id, "a", 0.0)
-    long = tokens.issue(user.id, "a", 60.0)
-    other = tokens.issue(user.id, None, 60.0)
+def test_tokens_end(repositories: Repositories) -> None:
+    user_id, tokens = repositories.user_id(), repositories.internal_tokens
+    short = tokens.create(user_id, "a", 0.0)
+    long = tokens.create(user_id, "a", 60.0)
+    other = tokens.create(user_id, None, 60.0)
     assert tokens.find(short) is None
-    assert whose(tokens.find(long)) == (user.id, "a")
-    assert whose(tokens.find(other)) == (user.id, None)
-    tokens.end(long)
-    tokens.end(long)
+    assert whose(tokens.find(long)) == (user_id, "a")
+    assert whose(tokens.find(other)) == (user_id, None)
+    tokens.delete(long)
+    tokens.delete(long)
     assert tokens.find(long) is None
-    assert whose(tokens.find(other)) == (user.id, None)
+    assert whose(tokens.find(other)) == (user_id, None)
 
 
-def test_a_use_extends_a_token(store: Store) -> None:
-    user = store.add_user("a@example.test", None)
-    key, _ = ApiKeyStore(store).add(user.id, "k", "a")
-    tokens = InternalTokenStore(store)
-    token = tokens.issue(user.id, "a", 60.0, api_key_id=key.id)
+def test_a_use_extends_a_token(repositories: Repositories) -> None:
+    user_id, tokens = repositories.user_id(), repositories.internal_tokens
+    key, _ = repositories.api_keys.create(user_id, "k", "a")
+    token = tokens.create(user_id, "a", 60.0, api_key_id=key.id)
 
     def expiry(idle_seconds: float | None) -> str:
         assert tokens.find(token, idle_seconds) is not None
@@ -188,40 +182,37 @@ def test_a_use_extends_a_token(store: Store) -> None:
     assert utc_now(3600.0) < extended <= utc_now(3660.0)
     assert expiry(3600.0) == extended, "each use would be a write"
     assert expiry(3660.0) > extended
-    ApiKeyStore(store).remove(user.id, key.id)
+    repositories.api_keys.delete(user_id, key.id)
     assert tokens.find(token, 3600.0) is None
+    with pytest.raises(ApiKeyRevoked):
+        tokens.create(user_id, "a", 60.0, api_key_id=key.id)
 
 
-def test_a_token_that_cannot_be_extended_is_valid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
-    store = Store(tmp_path / "beray.sqlite3")
-    user = store.add_user("a@example.test", None)
-    key, _ = ApiKeyStore(store).add(user.id, "k", "a")
-    tokens = InternalTokenStore(store)
-    token = tokens.issue(user.id, "a", 60.0, api_key_id=key.id)
-    with closing(sqlite3.connect(tmp_path / "beray.sqlite3", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        found = tokens.find(token, 3600.0)
-        assert found is not None
-        other.execute("ROLLBACK")
-    again = tokens.find(token)
+def test_a_token_that_cannot_be_extended_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "beray.sqlite3"
+    with opened(path, lock_seconds=0.05) as repositories:
+        user_id, tokens = repositories.user_id(), repositories.internal_tokens
+        key, _ = repositories.api_keys.create(user_id, "k", "a")
+        token = tokens.create(user_id, "a", 60.0, api_key_id=key.id)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            found = tokens.find(token, 3600.0)
+            assert found is not None
+            other.execute("ROLLBACK")
+        again = tokens.find(token)
     assert again is not None and again.expires_at == found.expires_at < utc_now(60.0)
-    store.close()
 
 
-def test_tokens_of_runs_live_until_they_are_ended(store: Store) -> None:
-    user = store.add_user("a@example.test", None)
-    key, _ = ApiKeyStore(store).add(user.id, "k", "a")
-    tokens = InternalTokenStore(store)
-    run, ended = tokens.issue(user.id, "task-1"), tokens.issue(user.id, "task-2")
-    other = tokens.issue(user.id, "a", 60.0, api_key_id=key.id)
-    tokens.end(ended)
+def test_tokens_of_runs_live_until_they_are_ended(repositories: Repositories) -> None:
+    user_id, tokens = repositories.user_id(), repositories.internal_tokens
+    key, _ = repositories.api_keys.create(user_id, "k", "a")
+    run, ended = tokens.create(user_id, "task-1"), tokens.create(user_id, "task-2")
+    other = tokens.create(user_id, "a", 60.0, api_key_id=key.id)
+    tokens.delete(ended)
     found = tokens.find(run, 1.0)
     assert found is not None and found.expires_at > utc_now(100 * 365 * 24 * 3600.0)
     assert tokens.find(ended) is None
-    tokens.end_runs()
+    tokens.delete_of_runs()
     assert tokens.find(run) is None and tokens.find(other) is not None
 
 
@@ -245,9 +236,8 @@ def test_a_killed_server_leaves_no_token_of_a_run(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         agent = Agent.new(server)
         server.kill()
-        store = Store(server.data_dir / "beray.sqlite3")
-        run = InternalTokenStore(store).issue(agent.user_id, "task-1")
-        store.close()
+        with opened(server.data_dir / "beray.sqlite3") as repositories:
+            run = repositories.internal_tokens.create(agent.user_id, "task-1")
         server.restart()
         assert ask(server, X_Internal_Token=run).status_code == 401
         assert agent.files("GET", "list").status_code == 200
@@ -372,27 +362,27 @@ def test_networks(address: str, networks: str, allowed: bool) -> None:
     assert in_networks(address, networks) is allowed
 
 
-def test_calls_are_counted_by_subject_and_day(store: Store) -> None:
-    quotas = DailyCallQuota(database=store)
-    assert [quotas.count_calls("user:1", 3) for _ in range(5)] == [1, 2, 3, 4, 4]
-    assert quotas.count_calls("address:10.0.0.1", 3) == 1
-    assert quotas.count_calls("user:1", None) == 4
+def test_calls_are_counted_by_subject_and_day(repositories: Repositories) -> None:
+    calls = repositories.prefab_calls
+    assert [calls.count("user:1", 3) for _ in range(5)] == [1, 2, 3, 4, 4]
+    assert calls.count("address:10.0.0.1", 3) == 1
+    assert calls.count("user:1", None) == 4
     # Of several at once, all or none.
-    assert quotas.count_calls("user:2", 3, calls=2) == 2
-    assert quotas.count_calls("user:2", 3, calls=2) == 4
-    assert quotas.count_calls("user:2", 3) == 3
-    with store.writing() as session:
+    assert calls.count("user:2", 3, calls=2) == 2
+    assert calls.count("user:2", 3, calls=2) == 4
+    assert calls.count("user:2", 3) == 3
+    with repositories.database.writing() as session:
         session.execute(GatewayUsage.__table__.update().values(day="2026-01-01"))
-    assert quotas.count_calls("user:1", 3) == 1
-    with store.reading() as session:
+    assert calls.count("user:1", 3) == 1
+    with repositories.database.reading() as session:
         assert session.query(GatewayUsage).count() == 1
 
 
-def test_calls_side_by_side_are_all_counted(store: Store) -> None:
-    quotas = DailyCallQuota(database=store)
+def test_calls_side_by_side_are_all_counted(repositories: Repositories) -> None:
+    calls = repositories.prefab_calls
     results: list[int] = []
     threads = [
-        threading.Thread(target=lambda: results.append(quotas.count_calls("user:1", 10)))
+        threading.Thread(target=lambda: results.append(calls.count("user:1", 10)))
         for _ in range(20)
     ]
     for thread in threads:

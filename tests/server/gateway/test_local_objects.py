@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from gateway_support import pieces
+from repositories import Repositories
 
 from beray.server.objects.local import BUCKET, LocalObjectStore
 from beray.server.objects.signing import UrlSigner
 from beray.server.objects.store import ObjectNotFound, check_key
-from beray.server.storage.store import Store
 from beray.server.storage.tables import LocalObject
 
 
@@ -60,7 +60,7 @@ async def test_an_interrupted_upload_leaves_no_file(
 
 
 async def test_files_that_no_row_names_go_at_the_next_start(
-    local: LocalObjectStore, store: Store, tmp_path: Path
+    local: LocalObjectStore, repositories: Repositories, tmp_path: Path
 ) -> None:
     await local.put("a/1/kept", pieces(b"kept"))
     (kept,) = files(tmp_path / "objects")
@@ -69,7 +69,9 @@ async def test_files_that_no_row_names_go_at_the_next_start(
     # What this process writes right now has no row yet, either.
     assert local.remove_orphans() == 0
     again = LocalObjectStore(
-        folder=tmp_path / "objects", database=store, signer=UrlSigner(b"k" * 32, BUCKET)
+        folder=tmp_path / "objects",
+        objects=repositories.objects,
+        signer=UrlSigner(b"k" * 32, BUCKET),
     )
     under_way = await again.put("a/1/new", pieces(b"new"))
     assert under_way.size == 3
@@ -92,19 +94,21 @@ async def test_a_missing_content_file_is_an_error_of_the_store(
         await local.head("a/1/x")
 
 
-async def test_a_hundred_thousand_objects_in_pages(local: LocalObjectStore, store: Store) -> None:
+async def test_a_hundred_thousand_objects_in_pages(
+    local: LocalObjectStore, repositories: Repositories
+) -> None:
     keys = [f"agent-outputs/1/a/{number:06}" for number in range(100_000)]
     rows = [
         {"key": key, "file": key, "size": 1, "sha256": "", "last_modified": "2026-01-01T00:00:00Z"}
         for key in [*keys, "agent-outputs/1/b/x", "agent-outputs/1/Z"]
     ]
-    with store.writing() as session:
+    with repositories.database.writing() as session:
         session.execute(LocalObject.__table__.insert(), rows)
     listed: list[str] = []
     while page := await local.list("agent-outputs/1/a/", listed[-1] if listed else "", 1000):
         listed += [found.key for found in page]
     assert listed == keys
-    with store.reading() as session:
+    with repositories.database.reading() as session:
         plan = session.connection().exec_driver_sql(
             "EXPLAIN QUERY PLAN SELECT * FROM objects WHERE key > ? AND key >= ? AND key < ?"
             " ORDER BY key LIMIT 1000",

@@ -8,44 +8,54 @@ from pathlib import Path
 
 import pytest
 from gateway_support import Agent, pieces
+from repositories import Repositories
 from support import until
 
 from beray.server.objects.local import LocalObjectStore
 from beray.server.objects.store import ObjectNotFound
 from beray.server.objects.temporary import BATCH_KEYS, UPLOAD_SECONDS, TemporaryObjects
-from beray.server.storage.store import Store
 from beray.server.storage.tables import TemporaryObject
 from beray.testing import RunningServer
 
 
-def known(store: Store) -> int:
-    with store.reading() as session:
+def known(repositories: Repositories) -> int:
+    with repositories.database.reading() as session:
         return session.query(TemporaryObject).count()
 
 
-async def test_only_expired_objects_are_removed(local: LocalObjectStore, store: Store) -> None:
-    temporary = TemporaryObjects(database=store, objects=local)
+def new_temporary(repositories: Repositories, objects: LocalObjectStore) -> TemporaryObjects:
+    return TemporaryObjects(times=repositories.temporary_objects, objects=objects)
+
+
+async def test_only_expired_objects_are_removed(
+    local: LocalObjectStore, repositories: Repositories
+) -> None:
+    temporary = new_temporary(repositories, local)
     for key, seconds in (("w/1/gone", 0.0), ("w/1/later", 60.0)):
         await local.put(key, pieces(b"x"))
         await temporary.keep(key, seconds)
     await local.put("w/1/for-ever", pieces(b"x"))
     assert 50 < await temporary.expire() <= 60
     assert [stored.key for stored in await local.list("", "", 9)] == ["w/1/for-ever", "w/1/later"]
-    assert known(store) == 1
+    assert known(repositories) == 1
 
 
-async def test_more_than_one_request_takes(local: LocalObjectStore, store: Store) -> None:
-    temporary = TemporaryObjects(database=store, objects=local)
+async def test_more_than_one_request_takes(
+    local: LocalObjectStore, repositories: Repositories
+) -> None:
+    temporary = new_temporary(repositories, local)
     count = BATCH_KEYS * 2 + 1
-    with store.writing() as session:
+    with repositories.database.writing() as session:
         rows = [{"key": f"w/1/{n}", "expires_at": "2026-01-01"} for n in range(count)]
         session.execute(TemporaryObject.__table__.insert(), rows)
     await temporary.expire()
-    assert known(store) == 0
+    assert known(repositories) == 0
 
 
-async def test_an_upload_under_way_is_known(local: LocalObjectStore, store: Store) -> None:
-    temporary = TemporaryObjects(database=store, objects=local)
+async def test_an_upload_under_way_is_known(
+    local: LocalObjectStore, repositories: Repositories
+) -> None:
+    temporary = new_temporary(repositories, local)
     await temporary.expect("w/1/x", 5.0)
     # A crash here leaves bytes that go in the end.
     assert await temporary.expire() > UPLOAD_SECONDS - 60
@@ -54,28 +64,26 @@ async def test_an_upload_under_way_is_known(local: LocalObjectStore, store: Stor
 
 
 async def test_removal_is_repeated_after_a_failure_of_the_store(
-    local: LocalObjectStore, store: Store, tmp_path: Path
+    local: LocalObjectStore, repositories: Repositories, tmp_path: Path
 ) -> None:
     class Failing(LocalObjectStore):
         async def delete(self, keys: object) -> int:
             raise ConnectionError("gone")
 
     await local.put("w/1/x", pieces(b"x"))
-    failing = TemporaryObjects(
-        database=store,
-        objects=Failing(folder=tmp_path / "objects", database=store, signer=local.signer),
-    )
+    broken = Failing(folder=tmp_path / "objects", objects=repositories.objects, signer=local.signer)
+    failing = new_temporary(repositories, broken)
     await failing.keep("w/1/x", 0.0)
     with pytest.raises(ConnectionError):
         await failing.expire()
-    assert known(store) == 1
-    await TemporaryObjects(database=store, objects=local).expire()
+    assert known(repositories) == 1
+    await new_temporary(repositories, local).expire()
     with pytest.raises(ObjectNotFound):
         await local.head("w/1/x")
 
 
 async def test_one_that_is_due_earlier_wakes_the_loop(
-    local: LocalObjectStore, store: Store, tmp_path: Path
+    local: LocalObjectStore, repositories: Repositories, tmp_path: Path
 ) -> None:
     removed = asyncio.Event()
 
@@ -84,15 +92,17 @@ async def test_one_that_is_due_earlier_wakes_the_loop(
             removed.set()
             return await super().delete(keys)
 
-    watched = Watched(folder=tmp_path / "objects", database=store, signer=local.signer)
-    temporary = TemporaryObjects(database=store, objects=watched)
+    watched = Watched(
+        folder=tmp_path / "objects", objects=repositories.objects, signer=local.signer
+    )
+    temporary = new_temporary(repositories, watched)
     async with temporary.running():
         await temporary.keep("w/1/late", 60.0)
         await watched.put("w/1/x", pieces(b"x"))
         await temporary.keep("w/1/x", 0.2)
         async with asyncio.timeout(15):
             await removed.wait()
-    assert known(store) >= 1
+    assert known(repositories) >= 1
 
 
 def test_a_temporary_file_goes_when_its_time_is_over(agent: Agent) -> None:

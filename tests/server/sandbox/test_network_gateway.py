@@ -117,10 +117,10 @@ async def test_the_gateway_of_the_server_accepts_the_token_and_no_address(tmp_pa
     app = create_app(Activity())
     async with running(app, settings):
         services: Services = app.state.services
-        user = services.store.add_user("user@example.test", None)
-        issue = services.gateway.tokens.issue
-        token, other, ended = (issue(user.id, f"task-{number}", 60) for number in range(3))
-        services.gateway.tokens.end(ended)
+        user = services.account_repository.create("user@example.test", None)
+        create = services.gateway.tokens.create
+        token, other, ended = (create(user.id, f"task-{number}", 60) for number in range(3))
+        services.gateway.tokens.delete(ended)
         tokens = [token, other, ended, ""]
         calls = [("GET", "/internal/files/list", {"X-Internal-Token": value}) for value in tokens]
         work_dir = tmp_path / "work"

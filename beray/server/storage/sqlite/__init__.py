@@ -1,0 +1,1 @@
+"""SQL of the SQLite dialect. The SQL of the repositories is portable otherwise."""
