@@ -14,6 +14,7 @@ from beray import installation
 
 installation.require_consistent()
 
+from beray.testing.credentials import access_token, authorization
 from beray.testing.faults import FaultServer, RecordedRequest, ScriptedResponse
 from beray.testing.server import RunningServer
 
@@ -24,6 +25,8 @@ __all__ = [
     "Request",
     "RunningServer",
     "ScriptedResponse",
+    "access_token",
+    "authorization",
 ]
 
 Answer = ScriptedResponse

@@ -106,10 +106,24 @@ class RunningServer:
             process.kill()
             process.wait()
 
-    def restart(self) -> None:
-        """Stop the server if it runs, and start it with the same data and address."""
+    def restart(self, **environ: str) -> None:
+        """Stop the server if it runs, and start it with the same data and address.
+
+        Args:
+            environ: Settings that change, for this and later starts.
+        """
         self.stop()
+        self._environ |= environ
         self._spawn()
+
+    def accepts_requests(self) -> bool:
+        """Return True if the server answers requests."""
+        try:
+            # A failed connection is cheaper than a failed request while the server starts.
+            socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
+            return requests.get(f"{self.url}/healthz", timeout=5).ok
+        except (OSError, requests.ConnectionError):
+            return False
 
     def client(self, token: str | None = None) -> BeRayClient:
         """Return a new client of the server."""
@@ -156,19 +170,11 @@ class RunningServer:
         )
         self._process = process
         deadline = time.monotonic() + START_SECONDS
-        while not self._accepts_requests():
+        while not self.accepts_requests():
             if process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.01)
-
-    def _accepts_requests(self) -> bool:
-        try:
-            # A failed connection is cheaper than a failed request while the server starts.
-            socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
-            return requests.get(f"{self.url}/healthz", timeout=5).ok
-        except (OSError, requests.ConnectionError):
-            return False
 
 
 def free_port() -> int:
