@@ -7,11 +7,10 @@ import signal
 import subprocess
 from typing import Any
 
-from support import done
-
 from beray.client import BeRayClient
 from tests.cli.cli_support import Command, ScriptedServer, program, stream
 from tests.cli.cli_terminal import Terminal
+from tests.support import done
 
 
 def task(number: int, status: str, **more: Any) -> dict[str, Any]:

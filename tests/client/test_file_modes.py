@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import done, text
 
 from beray import APIError, BeRayClient, NotFoundError
 from beray.testing import FaultServer, ScriptedResponse
 from beray.transfers import file_modes
 from beray.transfers.archive import extract_archive
 from beray.transfers.sync_folder import UploadDirectory, create_directories
+from tests.support import done, text
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no permission bits")
 

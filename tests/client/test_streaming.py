@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 import pytest
-from support import done
 
 from beray import (
     APIError,
@@ -28,6 +27,7 @@ from beray import (
 from beray.streaming import reconnect as reconnecting
 from beray.streaming import sse
 from beray.testing import FaultServer, RunningServer, ScriptedResponse
+from tests.support import done
 
 SSE = {"Content-Type": "text/event-stream"}
 FAST = b"retry: 1\n\n"

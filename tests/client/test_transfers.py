@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import done
 
 from beray import BeRayClient, InvalidResponseError, TransferCancelled, TransferError
 from beray.testing import FaultServer, RunningServer, ScriptedResponse
 from beray.transfers import download as downloads
 from beray.transfers.digest import repr_digest
 from beray.transfers.transfer import Transfer
+from tests.support import done
 
 BODY = os.urandom(3_000_000)
 ETAG = {"ETag": '"v1"'}

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from secure_server import Certificates, SecureServer
-from support import until
 
 import beray
 from beray.gateway import (
@@ -43,6 +41,8 @@ from tests.gateway.gateway_responses import (
     stream_response,
     success_result,
 )
+from tests.secure_server import Certificates, SecureServer
+from tests.support import until
 
 EXCHANGE = "/v1/auth/convert_to_internal_token"
 

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_support import Agent
-from support import sleepers, until
 
 from beray.server.prefabs import archives
 from beray.testing import FaultServer, RunningServer
@@ -28,8 +26,10 @@ from tests.gateway.gateway_responses import (
     stream_response,
     success_result,
 )
+from tests.gateway_support import Agent
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, add
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gateway_service.py"
 CARD = {"X-Internal-Token": "alice"}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_support import needs_own_network
 
 from beray.gateway import (
     AgentContextRequiredError,
@@ -23,6 +22,7 @@ from beray.gateway import (
 )
 from beray.server.prefabs import archives
 from beray.testing import RunningServer
+from tests.network_support import needs_own_network
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST
 from tests.server.gateway.prefab_folders import write_prefab
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from beray.testing import RunningServer
-from tests.published.conftest import Install
+from tests.published.packages import Install
 
 pytestmark = [pytest.mark.published, pytest.mark.timeout(600)]
 

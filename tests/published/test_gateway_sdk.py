@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import exchange
-from network_support import needs_own_network
-from support import text
 
 from beray.testing import RunningServer
-from tests.published.conftest import DAILY_CALLS, PROGRAMS, Install, server_with_probe
+from tests.gateway_support import exchange
+from tests.network_support import needs_own_network
+from tests.published.packages import DAILY_CALLS, PROGRAMS, Install, server_with_probe
 from tests.server.gateway.prefab_calls import Caller, put
+from tests.support import text
 
 pytestmark = [pytest.mark.published, pytest.mark.timeout(600)]
 

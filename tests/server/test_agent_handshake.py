@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 import requests
-from network_support import needs_own_network
-from support import text
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -22,6 +20,8 @@ from beray import BeRayClient
 from beray.agent import AgentApi, AgentBusyException, AgentException
 from beray.server.setting_types.address_users import AddressUser, email_of, parse_users
 from beray.testing import RunningServer
+from tests.network_support import needs_own_network
+from tests.support import text
 
 CHAT = "/v1/agent_ws/0/"
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import psutil
 import pytest
 import requests
-from gateway_support import Agent
-from raw_http import RawConnection, RawResponse
 
 from beray.server.api.middleware import ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES
 from beray.testing import RunningServer
+from tests.gateway_support import Agent
+from tests.raw_http import RawConnection, RawResponse
 
 MIB = 1024 * 1024
 PUBLIC = {

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from support import sleepers, text, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -23,6 +22,7 @@ from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityEr
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer, model_server
+from tests.support import sleepers, text, until
 
 
 @pytest.fixture

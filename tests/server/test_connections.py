@@ -19,8 +19,6 @@ import psutil
 import pytest
 import requests
 from pydantic import ValidationError
-from raw_http import RawConnection, send_raw
-from support import done, sleepers, text, until
 from websockets.sync.client import connect
 
 from beray.server import lifecycle
@@ -31,6 +29,8 @@ from beray.server.runtime.log_throttle import LogThrottle
 from beray.server.settings import Settings
 from beray.testing import RunningServer
 from beray.testing.server import free_port
+from tests.raw_http import RawConnection, send_raw
+from tests.support import done, sleepers, text, until
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: {host}\r\n"
 HALF = [

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from support import done
 
 from beray import APIError, BeRayClient
 from beray.server.services import DATABASE_FILE
 from beray.testing import RunningServer
+from tests.support import done
 
 PAGE = 4096
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support import text
 
 from beray import BeRayClient
 from beray.server.prefabs import archives
@@ -24,6 +23,7 @@ from beray.testing import RunningServer
 from beray.testing.server import FORKER
 from tests.server.gateway.prefab_calls import Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import text
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import requests
 from acp import RequestError
-from support import done, until
 
 from beray import BeRayClient
 from beray.server.runners.acp.files import TaskFiles
@@ -24,6 +23,7 @@ from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded, Insu
 from beray.server.workspace.disk_usage import USAGE_FILE, DiskLimits, DiskUsage
 from beray.server.workspace.workspace import Workspaces, open_work_dir
 from beray.testing import RunningServer
+from tests.support import done, until
 
 LIMIT = 2_000_000
 MANY = DiskLimits(10**12, 10**9)

@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import Agent, exchange
-from raw_http import RawConnection
-from support import FollowingThread, sleepers, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -28,8 +25,11 @@ from beray.server.http.active_requests import (
 from beray.server.prefabs import archives
 from beray.server.storage.store import utc_now
 from beray.testing import RunningServer
+from tests.gateway_support import Agent, exchange
+from tests.raw_http import RawConnection
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import FollowingThread, sleepers, until
 
 MIB = 1024 * 1024
 ENDED = "The session has expired or was ended. Sign in again."

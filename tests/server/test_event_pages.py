@@ -11,8 +11,6 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from stored_rows import add_events, body
-from support import done, until
 
 from beray import BeRayClient, NotFoundError
 from beray.server.api.tasks import MAX_EVENT_BYTES, MAX_TASK_EVENTS
@@ -29,6 +27,8 @@ from beray.server.tasks.event_pages import (
 )
 from beray.server.tasks.recent_events import LoggedEvent, RecentEvents
 from beray.testing import RunningServer
+from tests.stored_rows import add_events, body
+from tests.support import done, until
 
 MIB = 1024 * 1024
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from work_dirs import MIB, Files, detail
 
 from beray.testing import RunningServer
+from tests.work_dirs import MIB, Files, detail
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_files import down, removed, up, up_temp
-from gateway_support import Agent, exchange
-from small_disk import fill, mounted
-from support import done, sleepers, text, until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -19,6 +15,10 @@ from beray import APIError, BeRayClient
 from beray.server.storage.disk_reserve import FILE_NAME
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
+from tests.gateway_files import down, removed, up, up_temp
+from tests.gateway_support import Agent, exchange
+from tests.small_disk import fill, mounted
+from tests.support import done, sleepers, text, until
 
 RESERVE = 4 * 1024 * 1024
 WAITING = "!until [ -e go ]; do sleep 0.05; done"

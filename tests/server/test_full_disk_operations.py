@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from gateway_support import pieces
-from small_disk import fill, mounted
 from sqlalchemy.exc import OperationalError
 
 from beray.server.accounts.verification_codes import VerificationCodes
@@ -24,6 +22,8 @@ from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
 from beray.server.storage.store import Store, TaskSpec
 from beray.server.storage.tokens import ApiKeyStore, InternalTokenStore
 from beray.server.workspace.workspace import Workspaces
+from tests.gateway_support import pieces
+from tests.small_disk import fill, mounted
 
 RESERVE = 4 * 1024 * 1024
 ADDRESS = "new@example.test"

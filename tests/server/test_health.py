@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import requests
-from support import until
 
 from beray.events import TaskStatusChanged
 from beray.server.services import DATABASE_FILE
@@ -23,6 +22,7 @@ from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
 from beray.testing import RunningServer
 from beray.version import __version__
+from tests.support import until
 
 
 @pytest.fixture(scope="module")

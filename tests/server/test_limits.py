@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 import requests
-from support import WITHOUT_BUBBLEWRAP, done, sleepers, text
 
 from beray import BeRayClient
 from beray.server import lifecycle
 from beray.testing import RunningServer
+from tests.support import WITHOUT_BUBBLEWRAP, done, sleepers, text
 
 MIB = 1024 * 1024
 PUBLIC_URL = "https://beray.example.test"

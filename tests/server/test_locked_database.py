@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_files import removed, up, up_temp
-from gateway_support import Agent, exchange
-from support import text, until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from beray import BeRayClient
 from beray.server.services import DATABASE_FILE
 from beray.testing import RunningServer
+from tests.gateway_files import removed, up, up_temp
+from tests.gateway_support import Agent, exchange
+from tests.support import text, until
 
 
 @pytest.fixture(scope="module")

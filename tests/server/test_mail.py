@@ -17,7 +17,6 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
 from sqlalchemy import func, select, update
-from support import until
 
 from beray import APIError, UnprocessableEntityError
 from beray.server.accounts import mail as mail_module
@@ -30,6 +29,7 @@ from beray.server.storage.store import Store, utc_now
 from beray.server.storage.tables import VerificationCode
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD, free_port
+from tests.support import until
 
 CLIENT = Client("192.0.2.1", False)
 

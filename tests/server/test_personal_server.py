@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from raw_http import send_raw
 from starlette.datastructures import Headers
 
 from beray.server.api.personal import problem
 from beray.testing import RunningServer
+from tests.raw_http import send_raw
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import requests
-from support import until
 
 from beray import BeRayClient
 from beray.testing import RunningServer
+from tests.support import until
 
 SHARED = {"BERAY_PUBLIC_URL": "https://beray.example"}
 

@@ -9,13 +9,13 @@ import pytest
 import requests
 import uvicorn
 from h11._receivebuffer import ReceiveBuffer
-from raw_http import RawConnection, send_raw
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from beray.server.connections import request_head
 from beray.server.connections._compat import StrictReceiveBuffer
 from beray.testing import RunningServer
+from tests.raw_http import RawConnection, send_raw
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: {host}\r\n"
 LOGIN = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"

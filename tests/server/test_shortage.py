@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from support import text, until
 from websockets.sync.client import connect
 
 from beray.events import TaskStatusChanged
@@ -28,6 +27,7 @@ from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
 from beray.testing import RunningServer
+from tests.support import text, until
 
 pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
 LOW_LIMIT = 8

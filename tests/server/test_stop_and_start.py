@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from support import sleepers, text, until
 
 from beray import BeRayClient
 from beray.server import lifecycle
 from beray.server.runtime import logging_setup
 from beray.testing import RunningServer
 from beray.testing.server import FORKER, PASSWORD
+from tests.support import sleepers, text, until
 
 
 def open_stream(client: BeRayClient, task_id: int) -> Iterator[Any]:

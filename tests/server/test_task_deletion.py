@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support import done, until
 
 from beray import NotFoundError
 from beray.server.services import DATABASE_FILE
@@ -22,6 +21,7 @@ from beray.server.tasks import deletion as task_deletion
 from beray.server.tasks.deletion import RETAINED_FREE_PAGES, TaskDeletion
 from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
+from tests.support import done, until
 
 EVENTS = 20_000
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import requests
-from support import done, until
 
 from beray import BeRayClient, NotFoundError, UnprocessableEntityError
 from beray.events import MsgError, MsgEventSendFile, MsgEventTextChunk
@@ -16,6 +15,7 @@ from beray.server.storage import task_changes
 from beray.server.storage.store import Store, utc_now
 from beray.server.tasks.preview import MAX_CHARACTERS, LastLines
 from beray.testing import RunningServer
+from tests.support import done, until
 
 
 def taken(client: BeRayClient, count: int, behind: str | None = None) -> list[Any]:

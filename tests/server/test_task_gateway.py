@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import refusal
-from support import text
 
 from beray import BeRayClient
 from beray.testing import RunningServer
+from tests.gateway_support import refusal
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import model_server
+from tests.support import text
 
 AGENT = Path(__file__).with_name("agents") / "acp_agent.py"
 ASK = """

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import requests
-from support import done, sleepers, text, until
 
 from beray import BeRayClient, ConflictError, NotFoundError, UnprocessableEntityError
 from beray.testing import RunningServer
+from tests.support import done, sleepers, text, until
 
 
 def test_the_events_of_a_command(beray_client: BeRayClient) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from work_dirs import TASK, put, read, staged
 
 from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, Workspaces
+from tests.work_dirs import TASK, put, read, staged
 
 pytestmark = pytest.mark.usefixtures("resolution")
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from rich.segment import Segment
+from textual import events
 from textual._context import visible_screen_stack
 from textual.constants import MAX_FPS
 from textual.pilot import Pilot
@@ -23,6 +25,7 @@ from tui.screens.main import MainScreen
 
 SECONDS = 15.0
 LOOK_SECONDS = 0.02
+KEYS = {"\r": "enter", "@": "at", ".": "full_stop", " ": "space", "-": "minus"}
 
 
 async def at_rest(_least: float = 0.0, most: float = 1.0) -> None:
@@ -71,6 +74,17 @@ def strips(pilot: Pilot[None]) -> list[Strip]:
     return pilot.app.screen._compositor.render_strips()
 
 
+async def wait_settled(pilot: Pilot[None]) -> None:
+    """Wait until focus, hover and layout have come to rest: two pictures in a row are the same."""
+    before: list[list[Segment]] = []
+    for _ in range(50):
+        await pilot.pause(0.05)
+        now = [list(strip) for strip in strips(pilot)]
+        if now == before:
+            return
+        before = now
+
+
 async def fill(pilot: Pilot[None], field: str, text: str) -> None:
     """Put ``text`` into a field of a form and press enter there."""
     boxes = f"{field} Input, {field} TextArea"
@@ -82,6 +96,12 @@ async def fill(pilot: Pilot[None], field: str, text: str) -> None:
         box.text = text
     box.focus()
     await pilot.press("enter")
+
+
+def type_ahead(pilot: Pilot[None], text: str) -> None:
+    """Everything at once, as a terminal gives what was typed while nobody was reading."""
+    for letter in text:
+        pilot.app.post_message(events.Key(KEYS.get(letter, letter), letter))
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from beray.testing import RunningServer
 from tests.tui import dashboard_stub as stub
 from tests.tui.composer_host import ACCOUNT, Host, area, composer, opened
 from tests.tui.dashboard_pilot import screen, until, until_shown
-from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
+from tests.tui.hostile_text import HOSTILE, assert_clean
 from tui.app import BeRayApp
 from tui.composer.attachment_list import AttachmentList
 from tui.state.task_draft import MAX_GOAL_CHARS, TaskDraft
@@ -30,7 +30,7 @@ from tui.state.user_state import STATE_DIRECTORY, UserState
 
 if os.name == "posix":
     from tests.tui.dashboard_terminal import DashboardTerminal
-    from tests.tui.test_tui_terminal import EVIL, FOREIGN, own
+    from tests.tui.hostile_sequences import EVIL, FOREIGN, own
 
 URL = "https://docs.example/mcp"
 TOOLS = [{"docs": {"url": URL}}]

@@ -10,9 +10,9 @@ from textual.events import Paste
 from textual.pilot import Pilot
 
 from tests.tui.dashboard_pilot import screen, until, until_shown
+from tests.tui.hostile_text import BIG, HOSTILE, assert_clean, every_event
 from tests.tui.log_app import log_app, log_of
 from tests.tui.log_events import call, event, output, result, text
-from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean, every_event
 from tui.log.render import renderer as renderer_module
 from tui.log.render.markdown import MarkdownRenderer
 

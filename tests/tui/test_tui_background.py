@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from textual.content import Content
-from textual.message import Message
 
 from beray.client import BeRayClient
 from beray.streaming.streams import StreamState
 from beray.testing import FaultServer, ScriptedResponse
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.dashboard_stub import StubClient, full_client, stub_app, text
+from tests.tui.inbox import Inbox
 from tui import messages
 from tui.io import mailbox
 from tui.io.background import TaskStreamReader
 from tui.screens.save import SaveScreen
 
 SECONDS = 10.0
-
-
-class Inbox:
-    """Takes messages in the place of a screen."""
-
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._changed = threading.Condition()
-
-    def post_message(self, message: Message) -> bool:
-        with self._changed:
-            self._messages.append(message)
-            self._changed.notify_all()
-        return True
-
-    def wait_for(self, seen: Callable[[list[Message]], object]) -> list[Message]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: seen(self._messages), SECONDS)
-            return list(self._messages)
 
 
 def test_a_burst_of_events_is_announced_in_few_messages_and_given_whole() -> None:

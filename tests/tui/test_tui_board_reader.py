@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import done
 
 from beray.config import Target
 from beray.exceptions import AuthenticationError, BeRayException, ConnectionFailed
 from beray.testing import RunningServer
+from tests.support import done
 from tests.tui.dashboard_stub import StubClient
-from tests.tui.test_tui_background import Inbox
+from tests.tui.inbox import Inbox
 from tui import messages
 from tui.io import task_feed_reader
 from tui.io.task_feed_reader import TaskFeedReader

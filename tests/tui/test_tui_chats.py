@@ -17,10 +17,10 @@ from tests.tui.dashboard_pilot import (
     log_rows,
     main,
     screen,
+    type_ahead,
     until,
     until_shown,
 )
-from tests.tui.test_tui_keys import type_ahead
 from tui.chat.message_box import MessageBox
 from tui.composer.goal import GoalArea
 from tui.widgets.task_list import TaskList

@@ -24,8 +24,8 @@ from tests.tui import dashboard_stub as stub
 from tests.tui import gateway_stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tests.tui.gateway_stub import DONE, StubGateway, event, full_gateway, function_of
+from tests.tui.hostile_text import BIG, HOSTILE, assert_clean
 from tests.tui.prefab_pilot import CONVERT, call, over, prefabs, simple_gateway
-from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
 from tui.messages import ClientReplaced, SignedIn
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.form.form import FunctionForm

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import sleepers
 from textual.pilot import Pilot
 from textual.widgets import Select
 
@@ -16,6 +15,7 @@ from beray.gateway import GatewayClient
 from beray.server.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers
 from tests.tui.dashboard_pilot import dashboard, fill, screen, until, until_shown
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.form.form import FunctionForm

@@ -13,10 +13,9 @@ from textual.widgets import Input, Select, TextArea
 
 from beray.gateway import ObjectNotFoundError, Unreachable
 from tests.tui import gateway_stub
-from tests.tui.dashboard_pilot import until, until_shown
+from tests.tui.dashboard_pilot import until, until_shown, wait_settled
 from tests.tui.gateway_stub import DONE, EVENTS, StubGateway, event, full_gateway
 from tests.tui.prefab_pilot import CONVERT, call, online
-from tests.tui.test_tui_snapshots import wait_settled
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.list_screen import PrefabsScreen
 

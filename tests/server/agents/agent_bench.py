@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import sleepers
 
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.acp import AcpRunner
@@ -21,8 +20,8 @@ from beray.server.runners.command import CommandRunner
 from beray.server.sandbox.sandbox import Kind, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
-
-from .recording import Recorder
+from tests.server.agents.recording import Recorder
+from tests.support import sleepers
 
 HERE = Path(__file__).parent
 KINDS = ("bubblewrap", "none")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import done, text
 
 from beray import BeRayClient
 from beray.server.runners import agent_homes
@@ -21,6 +20,7 @@ from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
 from tests.server.agents.agent_bench import Bench, bench
+from tests.support import done, text
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import sleepers, text, until
 
 from beray import BeRayClient
 from beray.testing import RunningServer
+from tests.support import sleepers, text, until
 
 AGENT = """
 import json, os, sys

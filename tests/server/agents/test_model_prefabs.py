@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import sleepers, until
 
 from beray import BeRayClient
 from beray.gateway import GatewayClient
@@ -18,6 +17,7 @@ from beray.server.runners.model import prefab_tools
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer, model_server
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 MODULE = """
 import os

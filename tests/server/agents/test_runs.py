@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-from support import sleepers, text, until
 
 from beray import BeRayClient
 from beray.exceptions import UnprocessableEntityError
@@ -21,6 +20,7 @@ from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.mcp_server import HttpServer
 from tests.server.agents.model_server import FORK_SERVER, KEY, ModelServer, model_server
+from tests.support import sleepers, text, until
 
 
 @pytest.fixture(scope="module")

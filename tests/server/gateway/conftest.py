@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_support import Agent, S3Server
 
 from beray.server.objects.local import BUCKET, LocalObjectStore
 from beray.server.objects.s3 import S3ObjectStore
@@ -19,6 +18,7 @@ from beray.server.settings import Settings
 from beray.server.storage.store import Store
 from beray.testing import RunningServer
 from beray.testing.server import free_port
+from tests.gateway_support import Agent, S3Server
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import requests
-from gateway_support import Agent
 
 from beray.testing import RunningServer
+from tests.gateway_support import Agent
 
 COUNT = """
 import os, time

@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_support import Agent, exchange, refusal
-from network_support import needs_own_network
-from support import WITHOUT_BUBBLEWRAP, until
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
@@ -28,6 +25,9 @@ from beray.server.storage.tokens import (
     secret_digest,
 )
 from beray.testing import RunningServer
+from tests.gateway_support import Agent, exchange, refusal
+from tests.network_support import needs_own_network
+from tests.support import WITHOUT_BUBBLEWRAP, until
 
 LIST = "/internal/files/list"
 UPLOAD_URL = "/internal/files/generate_upload_url"

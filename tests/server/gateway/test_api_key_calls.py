@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import exchange, refusal
-from network_support import needs_own_network
-from support import FollowingThread, sleepers, until
 
 from beray.server.prefabs import archives
 from beray.testing import RunningServer
+from tests.gateway_support import exchange, refusal
+from tests.network_support import needs_own_network
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import FollowingThread, sleepers, until
 
 
 @pytest.fixture(scope="module")

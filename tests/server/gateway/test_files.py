@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_files import content, down, listed, removed, up, up_temp
-from gateway_support import Agent, refusal
 
 from beray.testing import RunningServer
+from tests.gateway_files import content, down, listed, removed, up, up_temp
+from tests.gateway_support import Agent, refusal
 
 MIB = 1024 * 1024
 

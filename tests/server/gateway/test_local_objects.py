@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from gateway_support import pieces
 
 from beray.server.objects.local import BUCKET, LocalObjectStore
 from beray.server.objects.signing import UrlSigner
 from beray.server.objects.store import ObjectNotFound, check_key
 from beray.server.storage.store import Store
 from beray.server.storage.tables import LocalObject
+from tests.gateway_support import pieces
 
 
 def files(folder: Path) -> list[Path]:

@@ -13,8 +13,6 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
-from gateway_support import Agent, refusal
-from support import WITHOUT_BUBBLEWRAP, until
 
 from beray.server.objects.signing import (
     InvalidSignature,
@@ -23,6 +21,8 @@ from beray.server.objects.signing import (
     load_or_create_secret,
 )
 from beray.testing import RunningServer
+from tests.gateway_support import Agent, refusal
+from tests.support import WITHOUT_BUBBLEWRAP, until
 
 DATA = bytes(range(256)) * 40
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import refusal
-from network_support import needs_own_network
-from support import sleepers, until
 
 from beray.server.prefabs import archives
 from beray.server.prefabs.scheduler import MAX_NESTED_CALLS
 from beray.testing import RunningServer
+from tests.gateway_support import refusal
+from tests.network_support import needs_own_network
 from tests.server.gateway.prefab_calls import Caller, add, put
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "prefabs" / "word-report"
 MODULE = """

@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 import pytest
-from support import sleepers, until
 
 from beray.server.prefabs import process, registry
 from beray.server.prefabs.process import FunctionCall
@@ -19,6 +18,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.ownership import chown_tree
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 MIB = 1024 * 1024
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from gateway_support import refusal
-from support import sleepers, until
-
 from beray.server.prefabs import archives
 from beray.testing import RunningServer
+from tests.gateway_support import refusal
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 
 def test_a_caller_with_endless_calls_leaves_a_slot_and_a_full_queue_refuses(

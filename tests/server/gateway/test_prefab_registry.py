@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_support import refusal
 
 from beray.exceptions import TransferError
 from beray.server.prefabs import archives
 from beray.server.prefabs.manifest import ManifestError
 from beray.server.prefabs.registry import PrefabNotFound, PrefabRegistry, VersionConflict
 from beray.testing import RunningServer
+from tests.gateway_support import refusal
 from tests.server.gateway.prefab_folders import write_prefab
 
 MAIN = "def main(call):\n    return {}\n"

@@ -13,13 +13,13 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from gateway_support import refusal
-from support import sleepers, until
 
 from beray.server.prefabs import archives
 from beray.testing import RunningServer
+from tests.gateway_support import refusal
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 
 @pytest.fixture(scope="module")

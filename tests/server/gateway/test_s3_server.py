@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_support import Agent, S3Server, pieces, refusal
-from support import until
 
 from beray.server.objects.s3 import S3ObjectStore
 from beray.server.settings import Settings
 from beray.testing import RunningServer
+from tests.gateway_support import Agent, S3Server, pieces, refusal
+from tests.support import until
 
 
 @pytest.fixture

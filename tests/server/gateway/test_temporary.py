@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from gateway_support import Agent, pieces
-from support import until
 
 from beray.server.objects.local import LocalObjectStore
 from beray.server.objects.store import ObjectNotFound
@@ -16,6 +14,8 @@ from beray.server.objects.temporary import BATCH_KEYS, UPLOAD_SECONDS, Temporary
 from beray.server.storage.store import Store
 from beray.server.storage.tables import TemporaryObject
 from beray.testing import RunningServer
+from tests.gateway_support import Agent, pieces
+from tests.support import until
 
 
 def known(store: Store) -> int:

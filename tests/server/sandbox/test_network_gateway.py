@@ -12,14 +12,6 @@ from typing import Any
 
 import pytest
 import requests
-from network_support import (
-    ASK,
-    needs_bubblewrap,
-    needs_own_network,
-    run,
-    without_slirp4netns,
-)
-from support import text
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import InvalidStatus
 
@@ -33,6 +25,14 @@ from beray.server.services import running
 from beray.server.settings import Settings
 from beray.server.workspace.ownership import set_owner
 from beray.testing import RunningServer
+from tests.network_support import (
+    ASK,
+    needs_bubblewrap,
+    needs_own_network,
+    run,
+    without_slirp4netns,
+)
+from tests.support import text
 
 GATEWAY = """
 import http.client, json, os, sys

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from network_support import ASK, needs_own_network, run
 
 from beray.server.sandbox import network_policy, relay
 from beray.server.setting_types.destinations import Destination, parse_allow
 from beray.server.settings import Settings
+from tests.network_support import ASK, needs_own_network, run
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_support import needs_bubblewrap, needs_own_network, without_slirp4netns
-from support import descendants, sleepers, text, until
 
 from beray import BeRayClient
 from beray.exceptions import UnprocessableEntityError
@@ -19,8 +17,10 @@ from beray.server.sandbox.sandbox import NetworkUnavailable, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.ownership import set_owner
 from beray.testing import RunningServer
+from tests.network_support import needs_bubblewrap, needs_own_network, without_slirp4netns
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import model_server
+from tests.support import descendants, sleepers, text, until
 
 INTERFACES = "cut -d: -f1 /proc/net/dev | tail -n +3 | xargs"
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import done, text, until
 
 import beray
 from beray.server.prefabs import archives
@@ -19,8 +18,8 @@ from beray.testing import RunningServer
 from beray.testing.server import free_port
 from tests.server.gateway.prefab_calls import Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
-
-from .conftest import RANGE, SandboxHarness, require_root
+from tests.server.sandbox.sandbox_harness import RANGE, SandboxHarness, require_root
+from tests.support import done, text, until
 
 WHERE = """
 import os, sys, pydantic, beray.prefab

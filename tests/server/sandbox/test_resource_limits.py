@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_support import needs_bubblewrap, needs_own_network
-from support import done, text
 
 from beray import BeRayClient
 from beray.server.sandbox import sandbox
 from beray.server.sandbox.bubblewrap import PATH
 from beray.testing import RunningServer
+from tests.network_support import needs_bubblewrap, needs_own_network
+from tests.support import done, text
 
 PYTHON = shutil.which("python3", path=PATH)
 needs_python = pytest.mark.skipif(PYTHON is None, reason="python3 is not installed for the sandbox")

@@ -11,8 +11,6 @@ from typing import Any
 
 import psutil
 import pytest
-from gateway_support import refusal
-from support import done, sleepers, text, until
 
 from beray import BeRayClient
 from beray.server.prefabs import archives
@@ -21,10 +19,11 @@ from beray.server.workspace.atomic_file import AtomicFileWriter
 from beray.server.workspace.ownership import inherit_owner
 from beray.server.workspace.workspace import Workspace, open_work_dir
 from beray.testing import RunningServer
+from tests.gateway_support import refusal
 from tests.server.gateway.prefab_calls import Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
-
-from .conftest import RANGE, SandboxHarness, require_root
+from tests.server.sandbox.sandbox_harness import RANGE, SandboxHarness, require_root
+from tests.support import done, sleepers, text, until
 
 HOST_FILES = (
     "/proc/sys /proc/irq /proc/pressure /proc/bus /proc/fs /proc/acpi /proc/scsi /proc/driver /sys"

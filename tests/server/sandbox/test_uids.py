@@ -21,8 +21,7 @@ from beray.server.settings import Settings
 from beray.server.workspace import ownership
 from beray.server.workspace.ownership import chown_tree, make_world_readable
 from beray.server.workspace.workspace import Workspaces
-
-from .conftest import require_root
+from tests.server.sandbox.sandbox_harness import require_root
 
 
 def test_the_default_contains_no_uids_that_other_programs_assign() -> None:
