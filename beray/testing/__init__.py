@@ -14,8 +14,8 @@ from beray import installation
 
 installation.require_consistent()
 
-from beray.testing.credentials import access_token, authorization
 from beray.testing.faults import FaultServer, RecordedRequest, ScriptedResponse
+from beray.testing.raw_requests import access_token, authorization, raw_request
 from beray.testing.server import RunningServer
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ScriptedResponse",
     "access_token",
     "authorization",
+    "raw_request",
 ]
 
 Answer = ScriptedResponse

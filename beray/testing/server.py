@@ -10,6 +10,7 @@ import secrets
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -51,22 +52,31 @@ class RunningServer:
         self._process: ForkedServer | None = None
 
     @classmethod
-    def start(cls, data_dir: Path, *, cheap_passwords: bool = True, **environ: str) -> Self:
+    def start(
+        cls,
+        data_dir: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        cheap_passwords: bool = True,
+        **environ: str,
+    ) -> Self:
         """Start a server and return when it accepts requests.
 
         Args:
             data_dir: Data directory, which is created if it does not exist.
+            settings: Settings, such as ``{"BERAY_SLOTS": "1"}``.
             cheap_passwords: Hash passwords with the minimum cost, so that accounts are created
                 quickly. False uses the cost of a normal server.
-            environ: Settings, such as ``BERAY_SLOTS="1"``. BeRay settings in the environment of
-                the caller are not passed on.
+            environ: Further settings, such as ``BERAY_SLOTS="1"``. BeRay settings in the
+                environment of the caller are not passed on.
 
         Raises:
             RuntimeError: The server did not start; the message contains the end of its log.
         """
         data_dir.mkdir(parents=True, exist_ok=True)
         inherited = {key: value for key, value in os.environ.items() if key[:6] != "BERAY_"}
-        server = cls(data_dir, free_port(), inherited | environ, cheap_passwords=cheap_passwords)
+        environ = {**inherited, **(settings or {}), **environ}
+        server = cls(data_dir, free_port(), environ, cheap_passwords=cheap_passwords)
         server._spawn()
         return server
 

@@ -83,9 +83,8 @@ def server_with_probe(folder: Path, **environ: str) -> Iterator[RunningServer]:
     """Run a server with the prefab ``probe``."""
     folder = write_prefab(folder / "probe", COUNT, MANIFEST)
     environ |= {"BERAY_PREFAB_AUTHORS": "author@example.test"}
-    with RunningServer.start(folder.parent / "data", **environ) as server:
+    with RunningServer.start(folder.parent / "data", environ) as server:
         with server.sign_up("author@example.test") as author:
-            token = str(author._session.headers["Authorization"])
-        added = add(server, archives.pack(folder), token)
+            added = add(author, archives.pack(folder))
         assert added.status_code == 201, added.text
         yield server

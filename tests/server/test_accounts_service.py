@@ -24,7 +24,7 @@ EMAIL = "ada@example.test"
 
 @pytest.fixture(autouse=True)
 def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(password_hashing, "_hasher", PasswordHasher.from_parameters(CHEAPEST))
+    monkeypatch.setattr(password_hashing, "hasher", PasswordHasher.from_parameters(CHEAPEST))
 
 
 async def sign_in(accounts: Accounts, password: str) -> int:
@@ -43,7 +43,7 @@ async def test_simultaneous_sign_ins(
     tmp_path: Path, password: str, expected: dict[int, int]
 ) -> None:
     store = Store(tmp_path / "db.sqlite3")
-    store.add_user(EMAIL, password_hashing._hasher.hash("right"))
+    store.add_user(EMAIL, password_hashing.hasher.hash("right"))
     async with running_accounts(Settings(data_dir=tmp_path), store) as accounts:
         found = await asyncio.gather(*(sign_in(accounts, password) for _ in range(40)))
     store.close()
@@ -70,14 +70,14 @@ async def test_a_password_that_was_hashed_as_typed_is_accepted_and_hashed_again(
     tmp_path: Path, first: str
 ) -> None:
     store = Store(tmp_path / "db.sqlite3")
-    before = password_hashing._hasher.hash(RAW)
+    before = password_hashing.hasher.hash(RAW)
     store.add_user(EMAIL, before)
     async with running_accounts(Settings(data_dir=tmp_path), store) as accounts:
         # Clients of this version send the normalized form first, and then the typed one.
         assert await sign_in(accounts, first) == (200 if first == RAW else 401)
         assert await sign_in(accounts, RAW) == 200
         after = stored_hash(store)
-        assert after != before and password_hashing._hasher.verify(after, NFKC)
+        assert after != before and password_hashing.hasher.verify(after, NFKC)
         for password in (NFKC, RAW, "cafe\u0301 five"):
             assert await sign_in(accounts, password) == 200
         assert stored_hash(store) == after
@@ -96,7 +96,7 @@ async def test_only_a_password_with_two_forms_is_verified_twice(
 ) -> None:
     store = Store(tmp_path / "db.sqlite3")
     if known:
-        store.add_user(EMAIL, password_hashing._hasher.hash("another"))
+        store.add_user(EMAIL, password_hashing.hasher.hash("another"))
     checked: list[str] = []
     verify = password_hashing.PasswordHashing.verify
 

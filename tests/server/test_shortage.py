@@ -26,7 +26,7 @@ from beray.server.storage.store import Store, TaskSpec
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
 from tests.support import text, until
 
 pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
@@ -72,7 +72,7 @@ def test_a_running_task_and_its_stream_survive(server: RunningServer) -> None:
         with without_descriptors(server.pid):
             for event in stream:
                 seen.append(event)
-                if "6" in event.get("text", ""):
+                if "6" in str(event.get("text", "")):
                     break
         seen += stream
         assert seen[-1]["type"] == "TASK_STATUS" and seen[-1]["status"] == "COMPLETED"
@@ -90,7 +90,7 @@ def test_a_chat_message_is_answered_when_descriptors_are_available_again(
 ) -> None:
     with server.sign_up() as client:
         url = server.url.replace("http", "ws", 1) + "/v1/agent_ws/0/"
-        headers = {"Authorization": str(client._session.headers["Authorization"])}
+        headers = authorization(client)
         with connect(url, additional_headers=headers, proxy=None) as connection:
             assert json.loads(connection.recv(30)) == {"type": "STATUS"}
             seen = server.log.read_text().count("shortage")

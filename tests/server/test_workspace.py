@@ -54,9 +54,10 @@ def test_parents_of_a_failed_write_are_removed(
     workspaces: Workspaces, workspace: Workspace, work_dir: Path
 ) -> None:
     (work_dir / "kept").mkdir()
-    with pytest.raises(MissingPath), workspace.write("kept/made/made/file") as writer:
+    with pytest.raises(MissingPath), workspace.write("kept/made/made/file"):
         # The rename is the last step: it fails once the parents are there.
-        writer._staged.unlink()
+        [name] = staged(workspaces)
+        (workspaces.root / ".incoming" / name).unlink()
     assert os.listdir(work_dir / "kept") == []
     assert staged(workspaces) == []
 

@@ -237,7 +237,7 @@ async def test_the_embedded_server_needs_no_signing_in(
     beray_server: RunningServer, own_home: Path
 ) -> None:
     client = beray_server.sign_up()
-    token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(client)
     async with app_for(beray_server, token, embedded=True).run_test(size=SIZE) as pilot:
         await until_shown(pilot, "local server", "No tasks yet")
     assert not (own_home / "beray" / "profiles.json").exists()

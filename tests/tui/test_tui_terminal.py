@@ -10,6 +10,7 @@ if os.name != "posix":
     pytest.skip("pseudo terminals are POSIX", allow_module_level=True)
 
 from beray.client import BeRayClient
+from beray.testing import access_token
 from tests.cli.cli_support import ScriptedServer
 from tests.tui.dashboard_terminal import DashboardTerminal
 from tests.tui.hostile_sequences import EVIL, FOREIGN, own
@@ -21,7 +22,6 @@ def octal(text: str) -> str:
 
 def test_nothing_from_outside_acts_on_the_terminal(beray_client: BeRayClient) -> None:
     evil = octal(EVIL)
-    header = beray_client._session.headers["Authorization"]
     made = beray_client.create_task(
         f"!: goal{EVIL}; printf 'event{evil}\\n'; printf 'preview{evil}' > \"$(printf 'name{evil}')\""
     )
@@ -30,7 +30,7 @@ def test_nothing_from_outside_acts_on_the_terminal(beray_client: BeRayClient) ->
     beray_client.create_task(f"!printf 'second{evil}'; exit 3; {EVIL}")
     environ = {
         "BERAY_URL": beray_client.base_url,
-        "BERAY_TOKEN": str(header).removeprefix("Bearer "),
+        "BERAY_TOKEN": access_token(beray_client),
     }
     with DashboardTerminal(120, 40, **environ) as terminal:
         terminal.until_shown("● online", "goal", "second", "exit 3")
