@@ -184,7 +184,7 @@ class Namespace:
         return Finished(*json.loads(completed.stdout.splitlines()[-1]))
 
     def reached(
-        self, directory: Path, *destinations: str, bound: bool = False, **settings: str
+        self, directory: Path, *destinations: str, bound: bool = False, **settings: Any
     ) -> dict[str, list[str]]:
         """Return the replies, or the errors, that a task gets by TCP and by UDP.
 

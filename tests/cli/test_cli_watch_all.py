@@ -75,7 +75,7 @@ def test_it_continues_until_ctrl_c(account: BeRayClient) -> None:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["type"] == "TASKS"
         task_id = done(account, "!echo hello")[0]["task_id"]
-        updates = []
+        updates: list[Any] = []
         while not updates or updates[-1].get("status") != "COMPLETED":
             updates.append(json.loads(watching.stdout.readline()))
         watching.send_signal(signal.SIGINT)

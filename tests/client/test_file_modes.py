@@ -10,6 +10,7 @@ import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,8 @@ def modes(folder: Path) -> dict[str, int]:
 
 
 def listed(client: BeRayClient, task_id: int) -> dict[str, str | None]:
-    return {item["path"]: item.get("mode") for item in client.list_files_tree(task_id)}
+    entries: list[Any] = client.list_files_tree(task_id)
+    return {item["path"]: item.get("mode") for item in entries}
 
 
 def make(folder: Path) -> None:

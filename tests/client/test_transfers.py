@@ -360,7 +360,12 @@ def test_a_file_created_during_a_download_is_not_replaced(
     tmp_path: Path, headers: dict[str, str]
 ) -> None:
     target = tmp_path / "b"
-    appear = Transfer(lambda *_: None if target.exists() else target.write_text("mine") and None)
+
+    def create(_done: int, _total: int | None) -> None:
+        if not target.exists():
+            target.write_text("mine")
+
+    appear = Transfer(create)
     with (
         FaultServer([ScriptedResponse(BODY, headers=headers)]) as server,
         pytest.raises(FileExistsError),

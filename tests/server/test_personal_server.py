@@ -53,7 +53,7 @@ def server(
         "public": {"BERAY_PUBLIC_URL": "https://beray.example.test"},
     }[request.param]
     data_dir: Path = tmp_path_factory.mktemp(request.param)
-    with RunningServer.start(data_dir, **settings) as server:
+    with RunningServer.start(data_dir, settings) as server:
         yield server
 
 

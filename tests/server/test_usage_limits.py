@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def task(store: Store, email: str = "a@b.example") -> Task:
     ],
 )
 async def test_a_day_is_spent_by_all_tasks_of_its_user(
-    store: Store, tmp_path: Path, limit: dict[str, float], usage: Usage, words: str
+    store: Store, tmp_path: Path, limit: dict[str, Any], usage: Usage, words: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, **limit)
     with pytest.raises(BudgetExceeded, match=f"{words} for all your tasks of today is reached"):

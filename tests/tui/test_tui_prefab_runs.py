@@ -236,7 +236,7 @@ async def test_a_file_that_cannot_be_sent_keeps_the_run_from_beginning(
     gateway.refused["notes.txt"] = Unreachable("the line is cut")
     async with prefabs(gateway, tmp_path) as pilot:
         shown = await call(pilot)
-        shown.query_one(FunctionForm).files[0]._have((here / "notes.txt",))
+        shown.query_one(FunctionForm).files[0].set_paths((here / "notes.txt",))
         await pilot.press("ctrl+r")
         await until_shown(pilot, "✗ rejected", "the line is cut")
     assert gateway.calls == []

@@ -207,7 +207,7 @@ async def test_what_the_server_refuses_is_said_where_it_belongs(tmp_path: Path, 
     async with prefabs(gateway, tmp_path) as pilot:
         shown = await call(pilot, *CONVERT)
         form = shown.query_one(FunctionForm)
-        form.files[0]._have((here / "sales.csv",))
+        form.files[0].set_paths((here / "sales.csv",))
         shown.query_one("#field-0 Select", Select).value = '"csv"'
         await pilot.press("ctrl+r")
         await until_shown(

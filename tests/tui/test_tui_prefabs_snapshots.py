@@ -55,7 +55,7 @@ def sales(own_home: Path) -> Path:
 
 async def filled(pilot: Pilot[None], sales: Path) -> CallScreen:
     shown = await call(pilot, *CONVERT)
-    shown.form.files[0]._have((sales,))
+    shown.form.files[0].set_paths((sales,))
     shown.query_one("#field-0 Select", Select).value = '"parquet"'
     shown.form.files[0].focus_input()
     await until_shown(pilot, "1.8 K")

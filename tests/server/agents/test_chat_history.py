@@ -35,7 +35,7 @@ class Bench:
             "ANTHROPIC_BASE_URL": self.provider.url.removesuffix("/v1"),
             "ANTHROPIC_API_KEY": "sk-ant",
         }
-        self.server = RunningServer.start(data_dir, **environ)
+        self.server = RunningServer.start(data_dir, environ)
 
     def close(self) -> None:
         self.server.stop()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from beray.server.objects.local import BUCKET, LocalObjectStore
 from beray.server.objects.signing import UrlSigner
@@ -97,7 +98,7 @@ async def test_a_hundred_thousand_objects_in_pages(local: LocalObjectStore, stor
         for key in [*keys, "agent-outputs/1/b/x", "agent-outputs/1/Z"]
     ]
     with store.writing() as session:
-        session.execute(LocalObject.__table__.insert(), rows)
+        session.execute(insert(LocalObject), rows)
     listed: list[str] = []
     while page := await local.list("agent-outputs/1/a/", listed[-1] if listed else "", 1000):
         listed += [found.key for found in page]

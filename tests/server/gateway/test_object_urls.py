@@ -224,7 +224,7 @@ def test_large_objects_do_not_fill_memory(agent: Agent) -> None:
 
 def test_a_url_begins_as_the_owner_says(tmp_path: Path) -> None:
     with RunningServer.start(
-        tmp_path / "data", BERAY_PUBLIC_URL="https://beray.example/x/", **WITHOUT_BUBBLEWRAP
+        tmp_path / "data", WITHOUT_BUBBLEWRAP, BERAY_PUBLIC_URL="https://beray.example/x/"
     ) as server:
         agent = Agent.new(server)
         url, _ = put_url(agent)

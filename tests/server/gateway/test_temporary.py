@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from beray.server.objects.local import LocalObjectStore
 from beray.server.objects.store import ObjectNotFound
@@ -39,7 +40,7 @@ async def test_more_than_one_request_takes(local: LocalObjectStore, store: Store
     count = BATCH_KEYS * 2 + 1
     with store.writing() as session:
         rows = [{"key": f"w/1/{n}", "expires_at": "2026-01-01"} for n in range(count)]
-        session.execute(TemporaryObject.__table__.insert(), rows)
+        session.execute(insert(TemporaryObject), rows)
     await temporary.expire()
     assert known(store) == 0
 

@@ -33,5 +33,5 @@ def root_server(
     """Server that runs as root and uses bubblewrap."""
     require_root()
     settings = {"BERAY_SANDBOX": "bubblewrap", "BERAY_SLOTS": "4", "BERAY_PREFAB_AUTHORS": "*"}
-    with RunningServer.start(tmp_path_factory.mktemp("root") / "data", **settings) as server:
+    with RunningServer.start(tmp_path_factory.mktemp("root") / "data", settings) as server:
         yield server
