@@ -13,7 +13,7 @@ import psutil
 
 from benchmarks.tables import BenchmarkRow
 from beray.agent import AgentApi
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 
 CHATS = 1000
 MAX_OPENING = 20
@@ -29,7 +29,7 @@ def measure(rounds: int) -> list[BenchmarkRow]:
         RunningServer.start(Path(directory) / "data", BERAY_SLOTS="2") as server,
     ):
         client = server.sign_up()
-        token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+        token = access_token(client)
         return asyncio.run(_measure_server(server, token, rounds))
 
 

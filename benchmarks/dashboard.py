@@ -22,7 +22,7 @@ from benchmarks.streams import event, serve
 from benchmarks.tables import BenchmarkRow, interleaved, ratio
 from benchmarks.terminal import TerminalProgram
 from beray import BeRayClient
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 
 _EMPTY = """
 from textual.app import App
@@ -67,10 +67,9 @@ def _account(directory: Path) -> Iterator[tuple[RunningServer, BeRayClient, dict
     server = RunningServer.start(directory / "data")
     try:
         with server.sign_up() as client:
-            header = str(client._session.headers["Authorization"])
             environ = {
                 "BERAY_URL": server.url,
-                "BERAY_TOKEN": header.removeprefix("Bearer "),
+                "BERAY_TOKEN": access_token(client),
                 "HOME": str(directory),
                 "BERAY_HOME": str(directory / "home"),
             }

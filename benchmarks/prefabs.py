@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.tables import BenchmarkRow
 from beray.gateway import GatewayClient, PrefabCall
 from beray.server.prefabs import archives
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
 
 CALLS = 10
 """Number of calls per round."""
@@ -39,7 +39,7 @@ def measure(rounds: int) -> list[BenchmarkRow]:
         (directory / "prefab.toml").write_text(_MANIFEST)
         (directory / "nothing.py").write_text(_MODULE)
         with RunningServer.start(Path(temporary) / "data", BERAY_PREFAB_AUTHORS="*") as server:
-            token = str(server.sign_up()._session.headers["Authorization"])
+            token = authorization(server.sign_up())["Authorization"]
             token = token.removeprefix("Bearer ")
             with GatewayClient(base_url=server.url, jwt_token=token) as client:
                 client.add_prefab(archives.pack(directory))

@@ -36,7 +36,7 @@ from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
 from beray.server.workspace.workspace import Workspaces
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 
 LOG_BYTES: Final = 109_000_000
 READERS: Final = 30
@@ -209,7 +209,7 @@ def _reading(
     address = urlsplit(server.url)
     request = (
         f"GET /api/v1{path} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
-        f"Authorization: {client._session.headers['Authorization']!s}\r\n\r\n"
+        f"Authorization: Bearer {access_token(client)}\r\n\r\n"
     ).encode()
     connections = []
     threads = []

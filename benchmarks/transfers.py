@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.tables import BenchmarkRow, interleaved, ratio
 from beray import BeRayClient
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 
 SIZE = 512 * 1024 * 1024
 _PEAK = r"""
@@ -46,7 +46,7 @@ def measure(rounds: int) -> list[BenchmarkRow]:
             local = directory / "big"
             _write(local)
             client.upload_path(task_id, local, "big")
-            token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+            token = access_token(client)
             url = f"{server.url}/api/v1/tasks/{task_id}/files/content"
             curl = ["curl", "-sS", "--fail", "-H", f"Authorization: Bearer {token}"]
             target = directory / "down"

@@ -197,6 +197,12 @@ class BeRayClient(BaseClient):
 
     # Accounts
 
+    @property
+    def access_token(self) -> str | None:
+        """Access token of later requests; ``None`` if there is none."""
+        header = self._session.headers.get("Authorization")
+        return None if header is None else str(header).removeprefix("Bearer ")
+
     def set_token(self, token: str | None) -> None:
         """Use an access token for all later requests.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from beray.client import BeRayClient
 from beray.config import Profiles, Target
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 from tests.tui.dashboard_pilot import until_shown
 from tui.app import BeRayApp
 from tui.state.user_state import UserState
@@ -98,7 +98,7 @@ def main() -> None:
         with RunningServer.start(data_dir, BERAY_SLOTS="1") as server:
             client = server.sign_up("ada@example.org")
             prepare(client)
-            token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+            token = access_token(client)
             target = Target(server.url, "work", token, "ada@example.org")
             memory = UserState(Path(directory, "dashboard"))
             app = BeRayApp(target, Profiles(Path(directory, "profiles.json")), user_state=memory)

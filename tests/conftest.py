@@ -12,7 +12,7 @@ import pytest
 
 from beray import local_server
 
-pytest_plugins = ["beray.testing.plugin"]
+pytest_plugins = ["beray.testing.plugin", "tests.cli.scripted_fixture", "tests.shared_servers"]
 
 # Imports dominate the start of the many processes of the tests, so bytecode must be cached.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

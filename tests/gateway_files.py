@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import requests
-from gateway_support import Agent
+
+from tests.gateway_support import Agent
 
 
 def up(agent: Agent, data: bytes = b"data", name: str = "a.txt") -> dict[str, Any]:

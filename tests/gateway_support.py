@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import boto3
 import requests
@@ -35,14 +35,14 @@ class Agent:
     @classmethod
     def of(
         cls, server: RunningServer, account: BeRayClient, agent_id: str | None = "scout"
-    ) -> Agent:
+    ) -> Self:
         key = account.create_api_key("tests", agent_id)["key"]
         token = exchange(server, key).json()["internal_token"]
         user_id = int(account.get_current_user()["id"])
         return cls(server, account, user_id, agent_id, key, token)
 
     @classmethod
-    def new(cls, server: RunningServer, agent_id: str | None = "scout") -> Agent:
+    def new(cls, server: RunningServer, agent_id: str | None = "scout") -> Self:
         return cls.of(server, server.sign_up(), agent_id)
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:

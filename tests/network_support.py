@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from support import descendants
 
 from beray.server.sandbox import network_policy
 from beray.server.sandbox.network_policy import GatewayRelay
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.ownership import set_owner
+from tests.support import descendants
 
 HOST_LAN: Final = "192.168.50.1"
 HOST_PUBLIC: Final = "93.184.216.7"
@@ -184,7 +184,7 @@ class Namespace:
         return Finished(*json.loads(completed.stdout.splitlines()[-1]))
 
     def reached(
-        self, directory: Path, *destinations: str, bound: bool = False, **settings: str
+        self, directory: Path, *destinations: str, bound: bool = False, **settings: Any
     ) -> dict[str, list[str]]:
         """Return the replies, or the errors, that a task gets by TCP and by UDP.
 

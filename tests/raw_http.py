@@ -61,6 +61,11 @@ class RawConnection:
         body, self._received = self._received[: int(length)], self._received[int(length) :]
         return RawResponse(found.status, text, body)
 
+    @property
+    def received(self) -> bytes:
+        """Data after the last response."""
+        return self._received
+
     def until(self, mark: bytes) -> bytes:
         """Return the data after the last response, at least up to ``mark``."""
         return self._until(mark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import threading
 import time
@@ -40,6 +41,11 @@ def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.03)
+
+
+def new_address() -> str:
+    """Return a random e-mail address for an account."""
+    return f"user-{secrets.token_hex(6)}@example.test"
 
 
 def descendants() -> list[psutil.Process]:

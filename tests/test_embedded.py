@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from support import done, until
 
 from beray import BeRayClient, local_server
 from beray.exceptions import BeRayException
+from tests.support import done, until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the server runs on POSIX")
 

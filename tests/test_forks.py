@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import until
 
 from beray.testing import RunningServer
 from beray.testing.fork_server import ServerForker
+from tests.support import until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the server runs on POSIX")
 

@@ -15,7 +15,7 @@ import requests
 
 from beray import BeRayClient
 from beray.server.workspace.workspace import Workspace, Workspaces
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
 
 TASK = 7
 MIB = 1024 * 1024
@@ -60,7 +60,8 @@ class Files:
 
     def __init__(self, server: RunningServer, client: BeRayClient) -> None:
         self.server = server
-        self.session = client._session
+        self.session = requests.Session()
+        self.session.headers.update(authorization(client))
         self.task_id = client.create_task("!true", start=False)["id"]
         self.url = f"{server.url}/api/v1/tasks/{self.task_id}/files"
         self.work_dir = server.data_dir / "workspaces" / str(self.task_id)

@@ -119,7 +119,7 @@ class BeRayApp(App[None]):
         self._terminal = Terminal(self)
         self._on_ready = on_ready
         self._gateway = gateway
-        self._run_registry: RunRegistry | None = None
+        self.run_registry: RunRegistry | None = None
         """Set when the user first opens the prefabs."""
         self._is_confirming_quit = False
         self.session = DashboardSession(
@@ -149,8 +149,8 @@ class BeRayApp(App[None]):
         self.session.show_tasks_or_sign_in()
 
     def on_unmount(self) -> None:
-        if self._run_registry is not None:
-            self._run_registry.close()
+        if self.run_registry is not None:
+            self.run_registry.close()
         self._terminal.close()
         self.user_state.close()
 
@@ -221,19 +221,19 @@ class BeRayApp(App[None]):
         from tui.prefabs.messages import RunUpdated
         from tui.prefabs.run_registry import RunRegistry  # imported here: may never be shown
 
-        if self._run_registry is None:
+        if self.run_registry is None:
 
             def on_update(run: Run) -> None:
                 deliver(self, RunUpdated(run))
 
-            self._run_registry = RunRegistry(
+            self.run_registry = RunRegistry(
                 self.session.server.target, self._clock, on_update, self._gateway or connect
             )
         if not self.session.is_open(PrefabsScreen):
-            self.push_screen(PrefabsScreen(self._run_registry))
+            self.push_screen(PrefabsScreen(self.run_registry))
 
     def on_run_updated(self, message: RunUpdated) -> None:
-        if self._run_registry is not None and self._run_registry.advance(message.run):
+        if self.run_registry is not None and self.run_registry.advance(message.run):
             self._notify_run_end(message.run)
 
     def _notify_run_end(self, run: Run) -> None:
@@ -250,11 +250,11 @@ class BeRayApp(App[None]):
 
     def _target_changed(self) -> None:
         """Continue with another server, account or token in the screens of the prefabs."""
-        if self._run_registry is None:
+        if self.run_registry is None:
             return
         from tui.prefabs.list_screen import PrefabsScreen
 
-        self._run_registry.go_to(self.session.server.target)
+        self.run_registry.go_to(self.session.server.target)
         for screen in self.screen_stack:
             if isinstance(screen, PrefabsScreen):
                 screen.show_target()
@@ -270,7 +270,7 @@ class BeRayApp(App[None]):
 
     async def action_quit(self) -> None:
         """Quit, after confirmation if prefab runs would be stopped."""
-        running = self._run_registry.running if self._run_registry is not None else []
+        running = self.run_registry.running if self.run_registry is not None else []
         if not running or self._is_confirming_quit:
             self.exit()
             return
@@ -292,7 +292,7 @@ class BeRayApp(App[None]):
             from tui.screens.commands import commands
 
             yield from commands(screen)
-        elif self._run_registry is not None:
+        elif self.run_registry is not None:
             from tui.screens import help
 
             yield from help.commands(screen)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE: Final = "BERAY_TOKEN"
 _TIMEOUT_SECONDS: Final = (5.0, 25.0)
 """Connect and read timeout. The read timeout exceeds the server's time limit for SMTP, 20 s."""
-_CALL_DEADLINE_SECONDS: Final = 30.0
+CALL_DEADLINE_SECONDS: Final = 30.0
 """Total time of a call that the user waits for, including retries."""
 
 
@@ -136,7 +136,7 @@ class ServerConnection:
             server.url,
             server.token,
             timeout=_TIMEOUT_SECONDS,
-            deadline=_CALL_DEADLINE_SECONDS,
+            deadline=CALL_DEADLINE_SECONDS,
             max_retries=1,
         )
         self.transfer_client = BeRayClient(server.url, server.token)

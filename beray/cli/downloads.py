@@ -34,10 +34,10 @@ from beray.transfers.local_names import LocalNames, local_path
 _BLOCK_BYTES: Final = 64 * 1024
 _MIN_ZIP_FILES: Final = 20
 """Minimum number of small files that are downloaded as one ZIP archive."""
-_SMALL_BYTES: Final = 1024**2
+SMALL_BYTES: Final = 1024**2
 """Maximum size of a file that is downloaded in a ZIP archive."""
-_BATCH_FILES: Final = 1000
-_BATCH_BYTES: Final = 64 * 1024**2
+BATCH_FILES: Final = 1000
+BATCH_BYTES: Final = 64 * 1024**2
 _LISTABLE: Final = stat.S_IRUSR | stat.S_IXUSR
 
 
@@ -116,7 +116,7 @@ def download_all(
     for path in planned.directories:
         planned.local(path).mkdir(parents=True, exist_ok=True)
     failures = _unreadable_directories(client, task_id, planned)
-    for batch in _batches(planned.files):
+    for batch in batches(planned.files):
         paths = [file.path for file in batch]
         if len(paths) >= _MIN_ZIP_FILES and _download_as_zip(
             client, task_id, paths, planned.target, start_bar, overwrite=overwrite
@@ -159,15 +159,15 @@ def _unreadable_directories(
     return found
 
 
-def _batches(files: Iterable[RemoteFile]) -> Iterator[list[RemoteFile]]:
+def batches(files: Iterable[RemoteFile]) -> Iterator[list[RemoteFile]]:
     """Yield small files in batches and all others singly, so that their download can resume."""
     batch: list[RemoteFile] = []
     size = 0
     for file in files:
-        if file.size is None or file.size > _SMALL_BYTES:
+        if file.size is None or file.size > SMALL_BYTES:
             yield [file]
             continue
-        if len(batch) == _BATCH_FILES or size + file.size > _BATCH_BYTES:
+        if len(batch) == BATCH_FILES or size + file.size > BATCH_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(file)

@@ -95,7 +95,7 @@ class BeRayServer(uvicorn.Server):
         self._app.state.url = self.url
         self._running = AsyncExitStack()
         self._leaving: asyncio.Task[None] | None = None
-        self._connections = _connection_table(settings)
+        self._connections = connection_table(settings)
         http, web_socket = protocols(
             self._connections, Timeouts(settings.head_seconds, settings.body_seconds)
         )
@@ -278,7 +278,8 @@ class EmbeddedServer(BeRayServer):
             await asyncio.sleep(min(self.idle_seconds / 4, 5.0))
 
 
-def _connection_table(settings: Settings) -> ConnectionTable:
+def connection_table(settings: Settings) -> ConnectionTable:
+    """Return the table of connections with the limits of the settings."""
     allowed = open_files.measured(settings.max_runs).connections
     proxies = settings.trusted_proxies
     return ConnectionTable(
@@ -303,7 +304,7 @@ def serve(host: str, port: int, data_dir: Path) -> None:
     open_files.raise_limit()
     settings = _settings(data_dir)
     _require_layout(settings)
-    with _locked(settings.data_dir, LOCK_SECONDS), _listen(host, port) as listener:
+    with locked_data_dir(settings.data_dir, LOCK_SECONDS), _listen(host, port) as listener:
         BeRayServer(settings=settings, listener=listener, activity=Activity()).serve_until_stopped()
 
 
@@ -328,7 +329,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     _require_layout(settings)
     # The previous server may still be stopping.
     with (
-        _locked(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
+        locked_data_dir(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
         _listen("127.0.0.1", 0) as listener,
     ):
         server = EmbeddedServer(settings=settings, listener=listener, activity=Activity())
@@ -395,7 +396,7 @@ def _require_layout(settings: Settings) -> None:
 
 
 @contextmanager
-def _locked(data_dir: Path, seconds: float) -> Iterator[None]:
+def locked_data_dir(data_dir: Path, seconds: float) -> Iterator[None]:
     """Create and lock the data directory, because two servers would overwrite each other's data.
 
     Raises:

@@ -15,6 +15,7 @@ from beray import installation
 installation.require_consistent()
 
 from beray.testing.faults import FaultServer, RecordedRequest, ScriptedResponse
+from beray.testing.raw_requests import access_token, authorization, raw_request
 from beray.testing.server import RunningServer
 
 __all__ = [
@@ -24,6 +25,9 @@ __all__ = [
     "Request",
     "RunningServer",
     "ScriptedResponse",
+    "access_token",
+    "authorization",
+    "raw_request",
 ]
 
 Answer = ScriptedResponse

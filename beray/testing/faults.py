@@ -93,6 +93,12 @@ class FaultServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def connection_count(self) -> int:
+        """Number of connections accepted so far."""
+        with self._lock:
+            return len(self._connections)
+
     def add_responses(self, *responses: ScriptedResponse) -> None:
         """Append responses to the script."""
         with self._lock:

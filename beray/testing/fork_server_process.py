@@ -78,10 +78,8 @@ def _run_server(
     gc.enable()
     if cheap_passwords:
         argon2 = importlib.import_module("argon2")
-        cheapest = argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST)
-        vars(importlib.import_module("beray.server.accounts.password_hashing"))["_hasher"] = (
-            cheapest
-        )
+        hashing = importlib.import_module("beray.server.accounts.password_hashing")
+        vars(hashing)["hasher"] = argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST)
     runpy.run_module("beray.server", run_name="__main__", alter_sys=True)
 
 

@@ -10,6 +10,7 @@ import secrets
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -51,22 +52,31 @@ class RunningServer:
         self._process: ForkedServer | None = None
 
     @classmethod
-    def start(cls, data_dir: Path, *, cheap_passwords: bool = True, **environ: str) -> Self:
+    def start(
+        cls,
+        data_dir: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        cheap_passwords: bool = True,
+        **environ: str,
+    ) -> Self:
         """Start a server and return when it accepts requests.
 
         Args:
             data_dir: Data directory, which is created if it does not exist.
+            settings: Settings, such as ``{"BERAY_SLOTS": "1"}``.
             cheap_passwords: Hash passwords with the minimum cost, so that accounts are created
                 quickly. False uses the cost of a normal server.
-            environ: Settings, such as ``BERAY_SLOTS="1"``. BeRay settings in the environment of
-                the caller are not passed on.
+            environ: Further settings, such as ``BERAY_SLOTS="1"``. BeRay settings in the
+                environment of the caller are not passed on.
 
         Raises:
             RuntimeError: The server did not start; the message contains the end of its log.
         """
         data_dir.mkdir(parents=True, exist_ok=True)
         inherited = {key: value for key, value in os.environ.items() if key[:6] != "BERAY_"}
-        server = cls(data_dir, free_port(), inherited | environ, cheap_passwords=cheap_passwords)
+        environ = {**inherited, **(settings or {}), **environ}
+        server = cls(data_dir, free_port(), environ, cheap_passwords=cheap_passwords)
         server._spawn()
         return server
 
@@ -106,10 +116,24 @@ class RunningServer:
             process.kill()
             process.wait()
 
-    def restart(self) -> None:
-        """Stop the server if it runs, and start it with the same data and address."""
+    def restart(self, **environ: str) -> None:
+        """Stop the server if it runs, and start it with the same data and address.
+
+        Args:
+            environ: Settings that change, for this and later starts.
+        """
         self.stop()
+        self._environ |= environ
         self._spawn()
+
+    def accepts_requests(self) -> bool:
+        """Return True if the server answers requests."""
+        try:
+            # A failed connection is cheaper than a failed request while the server starts.
+            socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
+            return requests.get(f"{self.url}/healthz", timeout=5).ok
+        except (OSError, requests.ConnectionError):
+            return False
 
     def client(self, token: str | None = None) -> BeRayClient:
         """Return a new client of the server."""
@@ -156,19 +180,11 @@ class RunningServer:
         )
         self._process = process
         deadline = time.monotonic() + START_SECONDS
-        while not self._accepts_requests():
+        while not self.accepts_requests():
             if process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.01)
-
-    def _accepts_requests(self) -> bool:
-        try:
-            # A failed connection is cheaper than a failed request while the server starts.
-            socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
-            return requests.get(f"{self.url}/healthz", timeout=5).ok
-        except (OSError, requests.ConnectionError):
-            return False
 
 
 def free_port() -> int:

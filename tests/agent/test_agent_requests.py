@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from beray.exceptions import InvalidArgument
 from tests.agent.scripted_agent import Peer, ScriptedAgent, until
 
 
-def texts(events: list[AnyServerMessage]) -> list[str]:
+def texts(events: Sequence[AnyServerMessage]) -> list[str]:
     return [event.text if isinstance(event, MsgEventTextChunk) else event.type for event in events]
 
 

@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support import until
 
 from beray.agent import AgentBusyException, AgentException, AnyServerMessage, SyncAgentApi
 from beray.exceptions import ConfigurationError
 from tests.agent.scripted_agent import Peer, ScriptedAgent
 from tests.agent.threaded_agent import threaded_agent
+from tests.support import until
 
 
 async def script(peer: Peer) -> None:

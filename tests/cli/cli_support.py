@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from beray.client import BeRayClient
+from beray.testing import access_token
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,8 @@ Command = Callable[..., Outcome]
 
 def use(client: BeRayClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Configure the command to use the account of ``client``."""
-    header = str(client._session.headers["Authorization"])
     monkeypatch.setenv("BERAY_URL", client.base_url)
-    monkeypatch.setenv("BERAY_TOKEN", header.removeprefix("Bearer "))
+    monkeypatch.setenv("BERAY_TOKEN", access_token(client))
 
 
 @dataclass(frozen=True)

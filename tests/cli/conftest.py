@@ -12,7 +12,7 @@ import pytest
 from beray.cli import main
 from beray.client import BeRayClient
 from beray.testing import RunningServer
-from tests.cli.cli_support import Command, Outcome, ScriptedServer, use
+from tests.cli.cli_support import Command, Outcome, use
 from tests.server.gateway.prefab_folders import write_prefab
 
 
@@ -94,12 +94,3 @@ def probe(
     added = beray("prefab", "add", str(folder))
     assert added.status == 0, added.err
     return beray
-
-
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    """Scripted server, configured for the command."""
-    with ScriptedServer() as server:
-        monkeypatch.setenv("BERAY_URL", server.url)
-        monkeypatch.setenv("BERAY_TOKEN", "a-token")
-        yield server

@@ -26,7 +26,7 @@ class Script(io.StringIO):
         super().__init__()
         self._lines = list(lines)
 
-    def readline(self, size: int | None = -1, /) -> str:
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
         line = self._lines.pop(0) if self._lines else ""
         return (line if isinstance(line, str) else line()) + "\n"
 

@@ -11,7 +11,7 @@ import pytest
 from beray.client import BeRayClient
 from tests.cli.cli_support import Command, ScriptedServer, use
 from tests.server.agents.fake_openai import Call, Reply
-from tests.server.agents.model_server import ModelServer, model_server
+from tests.server.agents.model_server import ModelServer
 
 GOAL = "write me a small Python script that prints hello world"
 REPLIES = (
@@ -27,15 +27,9 @@ REPLIES = (
 )
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    with model_server(tmp_path_factory.mktemp("models") / "data") as found:
-        found.script(GOAL, *REPLIES)
-        yield found
-
-
 @pytest.fixture
 def client(models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
+    models.script(GOAL, *REPLIES)
     with models.server.sign_up() as client:
         use(client, monkeypatch)
         yield client

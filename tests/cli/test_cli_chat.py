@@ -12,7 +12,7 @@ import pytest
 
 from beray.client import BeRayClient
 from beray.testing import RunningServer
-from tests.cli.cli_support import Command, ScriptedServer, program, stream
+from tests.cli.cli_support import Command, ScriptedServer, program, stream, use
 from tests.support import until
 
 AGENT = """
@@ -183,9 +183,7 @@ def test_an_answer_whose_server_is_killed_ends_in_an_error(
 ) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         client = server.sign_up()
-        header = str(client._session.headers["Authorization"])
-        monkeypatch.setenv("BERAY_URL", client.base_url)
-        monkeypatch.setenv("BERAY_TOKEN", header.removeprefix("Bearer "))
+        use(client, monkeypatch)
         with subprocess.Popen(
             program("chat", "!echo begun; sleep 600"),
             stdin=subprocess.DEVNULL,

@@ -106,7 +106,7 @@ def test_a_block_without_an_end_is_printed_in_parts(
     count = 3 * markdown.MAX_REDRAWN_CHARS // 10
     for number in range(count):
         flow.write(f"*{number:06}*\n\n")
-        assert len(flow._open) <= markdown.MAX_REDRAWN_CHARS + 20
+        assert flow.redrawn_chars <= markdown.MAX_REDRAWN_CHARS + 20
     flow.write("~~~\nand *words*")
     flow.finish()
     lines = [line.strip() for line in screen.lines() if line.strip()]

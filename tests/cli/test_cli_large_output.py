@@ -123,12 +123,12 @@ def test_nothing_is_downloaded_if_a_file_exists(beray: Command, large: ScriptedS
 
 
 def test_batches_contain_small_files_up_to_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "_BATCH_FILES", 3)
-    monkeypatch.setattr(downloads, "_BATCH_BYTES", 10)
-    monkeypatch.setattr(downloads, "_SMALL_BYTES", 6)
+    monkeypatch.setattr(downloads, "BATCH_FILES", 3)
+    monkeypatch.setattr(downloads, "BATCH_BYTES", 10)
+    monkeypatch.setattr(downloads, "SMALL_BYTES", 6)
     sizes = [1, 1, 7, 1, 1, None, 6, 4, 1, 0, 0, 0]
     files = [downloads.RemoteFile(str(number), size) for number, size in enumerate(sizes)]
-    batches = [[file.size for file in batch] for batch in downloads._batches(files)]
+    batches = [[file.size for file in batch] for batch in downloads.batches(files)]
     assert batches == [[7], [1, 1, 1], [None], [1, 6], [4, 1, 0], [0, 0]]
 
 

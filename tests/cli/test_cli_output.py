@@ -129,10 +129,12 @@ def test_a_pipe_gets_no_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pipe.getvalue() == ""
 
 
-def test_an_overwritten_line_is_one_line(screen: Screen, pipe: io.StringIO) -> None:
+def test_an_overwritten_line_is_one_line(
+    screen: Screen, pipe: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[str] = []
     for stream in (screen, pipe):
-        output.sys.stdout = stream
+        monkeypatch.setattr(output, "sys", SimpleNamespace(stdout=stream, stderr=Screen()))
         flow = output.TextWriter()
         for piece in ("begin\n1", "0 %\r", "55 %", "\r100 %\r", "\n", "end\r"):
             flow.write(piece)

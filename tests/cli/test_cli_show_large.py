@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from stored_rows import add_events
-from support import done
 
 from beray import BeRayClient
 from beray.testing import RunningServer
 from tests.cli.cli_support import Command
+from tests.stored_rows import add_events
+from tests.support import done
 
 EVENTS = 10_020
 

@@ -14,7 +14,7 @@ import pytest
 
 from beray.cli import context
 from beray.config import Target
-from beray.http.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
+from beray.testing import FaultServer, ScriptedResponse
 from tests.cli.cli_support import Command, ScriptedServer, stream
 
 BERAY = shlex.join([sys.executable, "-m", "beray.cli"])
@@ -36,8 +36,8 @@ def stalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_silent_server_is_reported_within_the_deadline(
     beray: Command, stalled: str, monkeypatch: pytest.MonkeyPatch, argv: list[str]
 ) -> None:
-    assert context._CALL_DEADLINE_SECONDS <= 30
-    monkeypatch.setattr(context, "_CALL_DEADLINE_SECONDS", 0.5)
+    assert context.CALL_DEADLINE_SECONDS <= 30
+    monkeypatch.setattr(context, "CALL_DEADLINE_SECONDS", 0.5)
     began = time.monotonic()
     outcome = beray(*argv)
     assert time.monotonic() - began < 10
@@ -46,11 +46,13 @@ def test_a_silent_server_is_reported_within_the_deadline(
     assert outcome.err.startswith("beray: ") and stalled in outcome.err
 
 
-def test_files_and_streams_have_no_deadline() -> None:
-    transport = context.ServerConnection(
-        Target("http://127.0.0.1:1", "x")
-    ).transfer_client._transport
-    assert (transport.timeout, transport.deadline) == (DEFAULT_TIMEOUT, DEFAULT_DEADLINE)
+def test_files_and_streams_have_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "CALL_DEADLINE_SECONDS", 0.1)
+    slow = ScriptedResponse([b"one", b"two"], pause=0.3)
+    with FaultServer([slow]) as server:
+        connection = context.ServerConnection(Target(server.url, "x"))
+        found = connection.transfer_client.get_file_content(1, "f")
+    assert found.content == b"onetwo"
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:

@@ -7,11 +7,10 @@ import signal
 import subprocess
 from typing import Any
 
-from support import done
-
 from beray.client import BeRayClient
 from tests.cli.cli_support import Command, ScriptedServer, program, stream
 from tests.cli.cli_terminal import Terminal
+from tests.support import done
 
 
 def task(number: int, status: str, **more: Any) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def test_it_continues_until_ctrl_c(account: BeRayClient) -> None:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["type"] == "TASKS"
         task_id = done(account, "!echo hello")[0]["task_id"]
-        updates = []
+        updates: list[Any] = []
         while not updates or updates[-1].get("status") != "COMPLETED":
             updates.append(json.loads(watching.stdout.readline()))
         watching.send_signal(signal.SIGINT)

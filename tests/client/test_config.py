@@ -12,6 +12,7 @@ import pytest
 from beray import BeRayClient, config
 from beray.config import LOCAL, Profiles, Target, resolve, write_private_file
 from beray.exceptions import ConfigurationError
+from beray.testing import access_token
 
 WORK = "https://work.example"
 
@@ -176,7 +177,7 @@ def test_a_client_from_the_environment(
     beray_client: BeRayClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, user = beray_client.base_url, beray_client.get_current_user()
-    token = str(beray_client._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(beray_client)
     monkeypatch.setenv("BERAY_URL", f"{url}/")
     monkeypatch.setenv("BERAY_TOKEN", token)
     with BeRayClient.from_env(max_retries=0) as client:

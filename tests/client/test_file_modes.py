@@ -10,15 +10,16 @@ import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import done, text
 
 from beray import APIError, BeRayClient, NotFoundError
 from beray.testing import FaultServer, ScriptedResponse
 from beray.transfers import file_modes
 from beray.transfers.archive import extract_archive
 from beray.transfers.sync_folder import UploadDirectory, create_directories
+from tests.support import done, text
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no permission bits")
 
@@ -44,7 +45,8 @@ def modes(folder: Path) -> dict[str, int]:
 
 
 def listed(client: BeRayClient, task_id: int) -> dict[str, str | None]:
-    return {item["path"]: item.get("mode") for item in client.list_files_tree(task_id)}
+    entries: list[Any] = client.list_files_tree(task_id)
+    return {item["path"]: item.get("mode") for item in entries}
 
 
 def make(folder: Path) -> None:

@@ -57,7 +57,7 @@ def test_numbers_may_begin_before_one(first: int, ids: bool) -> None:
 
 
 def test_an_id_of_zero_is_valid() -> None:
-    events = [{"a": 1}, END]
+    events: list[Any] = [{"a": 1}, END]
     blocks = [block(event, number) for number, event in enumerate(events)]
     assert read(stream(blocks[0]), stream(blocks[1])) == (events, [None, "0"])
 
@@ -125,7 +125,8 @@ def test_events_without_ids_after_the_last_id_cannot_be_resumed() -> None:
     body = (block({"n": 1}, "a"), block({"n": 2}))
     with FaultServer([stream(*body, drop_at=len(FAST + b"".join(body)))]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
-        assert [next(updates), next(updates)] == [{"n": 1}, {"n": 2}]
+        found: list[Any] = [next(updates), next(updates)]
+        assert found == [{"n": 1}, {"n": 2}]
         # After "a", the second event would be repeated, and could not be recognized.
         with pytest.raises(StreamInterrupted, match="2 events"):
             next(updates)
@@ -197,7 +198,8 @@ def test_a_task_that_was_deleted_meanwhile_ends_as_not_found() -> None:
         [stream(block({"n": 1}, "a")), ScriptedResponse(b'{"detail": "gone"}', 404)]
     ) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
-        assert next(updates) == {"n": 1}
+        first: Any = next(updates)
+        assert first == {"n": 1}
         with pytest.raises(NotFoundError, match="gone"):
             next(updates)
         assert list(updates) == []

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import psutil
 import pytest
@@ -31,7 +31,9 @@ from beray import (
     TransferError,
     UnprocessableEntityError,
 )
+from beray.http.auth import bearer_auth
 from beray.http.request import ApiRequest
+from beray.http.transport import Transport
 from beray.testing import FaultServer, ScriptedResponse
 
 UPLOADED = ScriptedResponse(b'{"message": "m", "path": "f", "size": 1}')
@@ -104,7 +106,8 @@ def test_a_closed_stream_releases_its_connection() -> None:
         with BeRayClient(server.url).stream_task_updates(1) as updates:
             next(updates)
             assert updates.state is StreamState.LIVE
-        assert updates.state is StreamState.ENDED
+        ended: object = updates.state
+        assert ended is StreamState.ENDED
         assert list(updates) == []
         port = int(server.url.rpartition(":")[2])
         ours = [c for c in psutil.Process().net_connections() if c.raddr and c.raddr.port == port]
@@ -405,11 +408,15 @@ class FailingPipe(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int = -1) -> Any:
+    def read(self, size: int | None = -1) -> Any:
         block = next(self._blocks, b"")
         if not block and self._then is not None:
             raise self._then
         return block
+
+
+def failing_pipe(content: Any, then: Exception | None = None) -> BinaryIO:
+    return cast(BinaryIO, FailingPipe(content, then))
 
 
 def test_an_exception_of_a_pipe_is_raised() -> None:
@@ -417,21 +424,20 @@ def test_an_exception_of_a_pipe_is_raised() -> None:
         client = BeRayClient(server.url)
         with pytest.raises(OSError, match="Input/output error"):
             client.upload_file(
-                1, "f", FailingPipe(b"x" * 100_000, OSError(5, "Input/output error"))
+                1, "f", failing_pipe(b"x" * 100_000, OSError(5, "Input/output error"))
             )
         with pytest.raises(InvalidArgument, match="open in text mode"):
-            client.upload_file(1, "f", FailingPipe("text"))
-        assert client.upload_file(1, "f", FailingPipe(b"x" * 100_000))["size"] == 1
+            client.upload_file(1, "f", failing_pipe("text"))
+        assert client.upload_file(1, "f", failing_pipe(b"x" * 100_000))["size"] == 1
         assert server.requests[-1].body == b"x" * 100_000
 
 
 def test_request_content_is_in_no_repr() -> None:
     secret = {"json": {"password": "SECRET"}, "headers": {"Authorization": "Bearer SECRET"}}
     call = ApiRequest("POST", "/auth/login", False, (1.0, 1.0), secret)
-    transport = BeRayClient(token="SECRET")._transport
-    shown = (
-        f"{call!r} {call} {transport!r} {transport._auth_provider.auth()!r} {transport.session!r}"
-    )
+    transport = Transport("http://127.0.0.1:1")
+    transport.set_token("SECRET")
+    shown = f"{call!r} {call} {transport!r} {bearer_auth('SECRET')!r} {transport.session!r}"
     assert "SECRET" not in shown
 
 
@@ -481,7 +487,7 @@ class CannedAdapter(requests.adapters.BaseAdapter):
         super().__init__()
         self._bodies = iter(bodies)
 
-    def send(self, request: Any, **_: Any) -> requests.Response:
+    def send(self, request: Any, *_args: Any, **_: Any) -> requests.Response:
         response = requests.Response()
         response.status_code, response.url, response.request = 200, request.url, request
         response.raw = io.BytesIO(next(self._bodies))

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 from beray import (
     APIError,
@@ -20,7 +21,7 @@ from beray import (
     RateLimitError,
 )
 from beray.http.retry import backoff
-from beray.testing import FaultServer, RunningServer, ScriptedResponse
+from beray.testing import FaultServer, RunningServer, ScriptedResponse, raw_request
 from beray.testing.server import free_port
 
 TASK = json.dumps({"id": 1, "goal": "g", "status": "QUEUED"}).encode()
@@ -204,24 +205,19 @@ def test_32_threads_share_a_client(beray_server: RunningServer, beray_client: Be
 
 
 def test_a_beray_server_creates_one_task_per_key(beray_client: BeRayClient) -> None:
-    url = f"{beray_client.base_url}/api/v1/tasks/"
-    headers = {"Idempotency-Key": "k1"}
     body = {"goal": "!echo once", "tools": None}
 
-    def create(_: int) -> Any:
-        return beray_client._session.post(url, json=body, headers=headers, timeout=30).json()["id"]
+    def create(body: Any) -> requests.Response:
+        headers = {"Idempotency-Key": "k1"}
+        return raw_request(beray_client, "POST", "/api/v1/tasks/", json=body, headers=headers)
 
     with ThreadPoolExecutor(8) as pool:
-        ids = set(pool.map(create, range(16)))
+        ids = {made.json()["id"] for made in pool.map(create, [body] * 16)}
     assert len(ids) == 1
     assert [task["id"] for task in beray_client.list_tasks()] == list(ids)
-    other = beray_client._session.post(
-        url, json={"goal": "!echo twice"}, headers=headers, timeout=30
-    )
-    assert other.status_code == 422
+    assert create({"goal": "!echo twice"}).status_code == 422
     beray_client.delete_task(ids.pop())
-    gone = beray_client._session.post(url, json=body, headers=headers, timeout=30)
-    assert gone.status_code == 409
+    assert create(body).status_code == 409
 
 
 def test_an_upload_has_no_deadline() -> None:

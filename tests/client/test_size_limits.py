@@ -70,10 +70,11 @@ def test_a_larger_file_is_an_error_that_names_alternatives(
         FaultServer(answers) as server,
         BeRayClient(server.url, max_memory_bytes=LIMIT, max_json_bytes=1) as client,
     ):
-        for call in (
+        calls: list[Callable[[], Any]] = [
             lambda: client.get_file_content(1, "a"),
             lambda: client.download_files_as_zip(1),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(ResponseTooLarge, match=r"max_memory_bytes.*download_file\(\)"):
                 call()
         assert client.download_file(1, "a", tmp_path / "a").read_bytes() == CONTENT
@@ -131,10 +132,11 @@ def test_mocked_answers_have_the_same_limit() -> None:
 def test_the_gateway_has_the_limit_too(way: Callable[[bytes], ScriptedResponse]) -> None:
     prefabs = json.dumps({"prefabs": [], "more": "x" * LIMIT}).encode()
     results = json.dumps({"results": [{"status": "COMPLETED", "output": {"x": "x" * LIMIT}}]})
-    for body, call in (
+    calls: list[tuple[bytes, Callable[[GatewayClient], Any]]] = [
         (prefabs, lambda gateway: gateway.list_prefabs()),
         (results.encode(), lambda gateway: gateway.run("p", "1.0.0", "f")),
-    ):
+    ]
+    for body, call in calls:
         with FaultServer([way(body)]) as server:
             gateway = GatewayClient("token", server.url, max_json_bytes=LIMIT)
             with pytest.raises(InvalidAnswer, match="max_json_bytes=200,000"):

@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 import pytest
-from support import done
 
 from beray import (
     APIError,
@@ -25,12 +24,19 @@ from beray import (
     StreamInterrupted,
     StreamState,
 )
+from beray.http import retry
 from beray.streaming import reconnect as reconnecting
 from beray.streaming import sse
 from beray.testing import FaultServer, RunningServer, ScriptedResponse
+from tests.support import done
 
 SSE = {"Content-Type": "text/event-stream"}
 FAST = b"retry: 1\n\n"
+
+
+def reconnect_after(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use a fixed delay before each reconnection."""
+    monkeypatch.setattr(retry, "backoff", lambda *_: seconds)
 
 
 def event(seq: int, status: str | None = None) -> dict[str, Any]:
@@ -88,7 +94,10 @@ def framed(pieces: list[bytes], framing: str, cut: int) -> ScriptedResponse:
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("framing", ["chunked", "bytewise", "close", "length", "gzip"])
-def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing(framing: str, newline: bytes) -> None:
+def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing(
+    monkeypatch: pytest.MonkeyPatch, framing: str, newline: bytes
+) -> None:
+    reconnect_after(0.0, monkeypatch)
     pieces = [part.replace(b"\n", newline) for part in (b": hello\n\n", *map(wire, SHORT))]
     body = framed(pieces, framing, 0).body
     length = len(body) if isinstance(body, bytes) else sum(map(len, body))
@@ -103,9 +112,7 @@ def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing(framing: str, newli
 
             server.requests.clear()
             server.add_responses(framed(pieces, framing, cut))
-            updates = client.stream_task_updates(1, on_state=go_on)
-            updates._stream.first_delay = 0.0
-            for item in updates:
+            for item in client.stream_task_updates(1, on_state=go_on):
                 given.append(item)  # noqa: PERF402 - on_state reads the list meanwhile
             assert given == SHORT, cut
             # Bytes after the last event are not needed.
@@ -166,7 +173,7 @@ def test_a_persistent_gap_is_an_error_with_both_numbers() -> None:
 
 
 def test_a_truncated_stream_without_ids_is_an_error() -> None:
-    plain = [{"step": 1}, {"step": 2}]
+    plain: list[Any] = [{"step": 1}, {"step": 2}]
     body = b"".join(b"data: %s\n\n" % json.dumps(item).encode() for item in plain)
     with FaultServer([answer(body + b"data: {}", drop_at=len(body) + 5)]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
@@ -181,7 +188,8 @@ def test_an_orderly_end_without_ids_is_checked_against_the_task(status: str) -> 
     script = [answer(b'data: {"step": 1}\n\n'), ScriptedResponse(task)]
     with FaultServer(script) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
-        assert next(updates) == {"step": 1}
+        first: Any = next(updates)
+        assert first == {"step": 1}
         if status == "COMPLETED":
             assert list(updates) == []
         else:
@@ -343,14 +351,14 @@ def test_an_event_is_yielded_when_its_last_byte_has_arrived(framing: str) -> Non
         assert len(server.requests) == 1
 
 
-def test_early_keep_alives_do_not_count_as_success() -> None:
+def test_early_keep_alives_do_not_count_as_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    reconnect_after(0.01, monkeypatch)
     body = FAST + b": alive\n\n: alive\n\n" + wire(EVENTS[1])
     broken = answer(body, drop_at=len(body) - 1)
     script = [answer(FAST + wire(EVENTS[0])), *[broken] * 100]
     with FaultServer(script) as server:
         updates = BeRayClient(server.url).stream_task_updates(1, reconnect=0.2)
         assert next(updates) == EVENTS[0]
-        updates._stream.first_delay = 0.01
         with pytest.raises(ConnectionFailed, match=r"failed \d+ times in a row, within 0.2 s"):
             list(updates)
         assert len(server.requests) > 2
@@ -359,14 +367,16 @@ def test_early_keep_alives_do_not_count_as_success() -> None:
 @pytest.mark.parametrize(
     "failure", [ScriptedResponse(b'{"detail":"damaged"}', 500), answer(b": hi\n\n")]
 )
-def test_events_between_failures_stop_the_clock(failure: ScriptedResponse) -> None:
+def test_events_between_failures_stop_the_clock(
+    monkeypatch: pytest.MonkeyPatch, failure: ScriptedResponse
+) -> None:
+    reconnect_after(0.03, monkeypatch)
     script: list[ScriptedResponse] = []
     for seq in range(1, 30):
         script += [answer(FAST + wire(event(seq))), failure]
     script.append(answer(wire(event(30, "COMPLETED"))))
     with FaultServer(script) as server:
         updates = BeRayClient(server.url).stream_task_updates(1, reconnect=0.5)
-        updates._stream.first_delay = 0.03
         assert [update["seq"] for update in updates] == list(range(1, 31))
 
 

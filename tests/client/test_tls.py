@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import requests
-from secure_server import Certificates, SecureServer
 
 from beray import (
     BeRayClient,
@@ -20,6 +19,7 @@ from beray import (
     TransferCancelled,
 )
 from beray.testing import FaultServer, RunningServer, ScriptedResponse
+from tests.secure_server import Certificates, SecureServer
 
 SSE = {"Content-Type": "text/event-stream"}
 FIRST = b'id: 1\ndata: {"seq": 1, "type": "X"}\n\n'

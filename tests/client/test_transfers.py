@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import done
 
 from beray import BeRayClient, InvalidResponseError, TransferCancelled, TransferError
 from beray.testing import FaultServer, RunningServer, ScriptedResponse
 from beray.transfers import download as downloads
 from beray.transfers.digest import repr_digest
 from beray.transfers.transfer import Transfer
+from tests.support import done
 
 BODY = os.urandom(3_000_000)
 ETAG = {"ETag": '"v1"'}
@@ -360,7 +360,12 @@ def test_a_file_created_during_a_download_is_not_replaced(
     tmp_path: Path, headers: dict[str, str]
 ) -> None:
     target = tmp_path / "b"
-    appear = Transfer(lambda *_: None if target.exists() else target.write_text("mine") and None)
+
+    def create(_done: int, _total: int | None) -> None:
+        if not target.exists():
+            target.write_text("mine")
+
+    appear = Transfer(create)
     with (
         FaultServer([ScriptedResponse(BODY, headers=headers)]) as server,
         pytest.raises(FileExistsError),

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import stat
+import sys
 import threading
 import time
 import zipfile
@@ -553,7 +554,7 @@ def test_the_umask_is_read_without_being_set(
     try:
         with monkeypatch.context() as patched:
             if platform != "linux":
-                patched.setattr(local_files.sys, "platform", platform)
+                patched.setattr(sys, "platform", platform)
 
             def refused(mask: int) -> int:
                 raise AssertionError("the mask is the whole process's")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import until
 
 from beray import (
     BeRayClient,
@@ -22,6 +21,7 @@ from beray import (
     WaitTimeout,
 )
 from beray.testing import FaultServer, RunningServer, ScriptedResponse
+from tests.support import until
 
 SSE = {"Content-Type": "text/event-stream"}
 WAITING = "!while ! [ -e go ]; do sleep 0.05; done"

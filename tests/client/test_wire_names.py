@@ -51,7 +51,7 @@ def test_it_passes_through_json_urls_and_zip(name: bytes) -> None:
     wire = encode(name, any_bytes=True)
     assert json.loads(json.dumps(wire, ensure_ascii=False).encode()) == wire
     request = requests.Request("GET", "http://x/", params={"path": f"{wire}."}).prepare()
-    assert parse_qs(urlsplit(request.url).query) == {"path": [f"{wire}."]}
+    assert parse_qs(urlsplit(str(request.url)).query) == {"path": [f"{wire}."]}
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(f"{wire}.", b"")

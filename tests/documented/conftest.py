@@ -10,7 +10,7 @@ import pytest
 from beray import BeRayClient
 from beray.gateway import GatewayClient
 from beray.server.prefabs import archives
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 from tests.server.gateway.prefab_folders import write_prefab
 
 MODULE = """
@@ -79,12 +79,13 @@ def gateway_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
     """Run a server with all prefabs of ``FUNCTIONS``."""
     folder = tmp_path_factory.mktemp("documented")
     with RunningServer.start(folder / "data", BERAY_PREFAB_AUTHORS="*") as server:
-        with server.sign_up() as author:
-            token = str(author._session.headers["Authorization"])
-            with GatewayClient(server.url, jwt_token=token) as client:
-                for name, functions in FUNCTIONS.items():
-                    path = write_prefab(folder / name, MODULE, functions, prefab_id=name)
-                    client.add_prefab(archives.pack(path))
+        with (
+            server.sign_up() as author,
+            GatewayClient(server.url, jwt_token=access_token(author)) as client,
+        ):
+            for name, functions in FUNCTIONS.items():
+                path = write_prefab(folder / name, MODULE, functions, prefab_id=name)
+                client.add_prefab(archives.pack(path))
         yield server
 
 
@@ -118,4 +119,4 @@ def write(tmp_path: Path) -> Callable[[str, str], str]:
 @pytest.fixture
 def token(beray_client: BeRayClient) -> str:
     """Access token of a new account."""
-    return str(beray_client._session.headers["Authorization"]).removeprefix("Bearer ")
+    return access_token(beray_client)

@@ -26,15 +26,10 @@ from beray.agent.server import (
     MsgEventToolResult,
     ServerMessage,
 )
+from beray.testing import access_token, authorization
 from tests.agent.scripted_agent import until
 from tests.server.agents.fake_openai import Call, Reply
-from tests.server.agents.model_server import ModelServer, model_server
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    with model_server(tmp_path_factory.mktemp("models") / "data") as server:
-        yield server
+from tests.server.agents.model_server import ModelServer
 
 
 @pytest.fixture
@@ -46,9 +41,9 @@ def account(models: ModelServer) -> Iterator[BeRayClient]:
 @pytest.fixture
 def make(models: ModelServer, account: BeRayClient) -> Callable[..., AgentApi]:
     """Make an ``AgentApi`` in the spelling of a version, with a token."""
-    token = str(account._session.headers["Authorization"])
+    token = authorization(account)["Authorization"]
     base = models.server.url.replace("http", "ws", 1)
-    in_url = base.replace("//", f"//x:{token.removeprefix('Bearer ')}@")
+    in_url = base.replace("//", f"//x:{access_token(account)}@")
 
     def make(spelling: str = "1.1", *more: Any, **options: Any) -> AgentApi:
         match spelling:
@@ -253,7 +248,7 @@ def test_the_program_of_the_document(
 ) -> None:
     """The documents run their coroutine with ``asyncio.run``."""
     base = models.server.url.replace("http", "ws", 1)
-    token = str(account._session.headers["Authorization"])
+    token = authorization(account)["Authorization"]
 
     async def main() -> str:
         api = AgentApi("agent-1", base, token=token)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -19,7 +20,7 @@ from beray.exceptions import (
     NotFoundError,
     UnprocessableEntityError,
 )
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 from beray.testing.server import PASSWORD
 
 EMAIL = "existing_user@example.com"
@@ -63,7 +64,7 @@ def test_quick_start_with_a_wrong_password(server: RunningServer) -> None:
 
 
 def test_initialisation(server: RunningServer, client: BeRayClient) -> None:
-    token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(client)
     assert BeRayClient(server.url, token).get_current_user()["email"] == EMAIL
     with_token = BeRayClient(base_url=server.url, token=token)
     assert with_token.get_current_user() == client.get_current_user()
@@ -91,12 +92,13 @@ def test_sign_in_and_out(server: RunningServer) -> None:
     user = client.get_current_user()
     assert f"{user['id']}, {user['email']}" == f"{response['user']['id']}, {EMAIL}"
     assert client.logout()["message"]
-    assert "Authorization" not in client._session.headers
-    for sign_in in (
+    assert client.access_token is None
+    ways: list[Callable[[], Any]] = [
         lambda: client.login_with_form(EMAIL, PASSWORD),
         lambda: client.login_with_form(email=EMAIL, password=PASSWORD),
         lambda: client.login_with_form(username=EMAIL, password=PASSWORD),
-    ):
+    ]
+    for sign_in in ways:
         assert sign_in()["access_token"]
         assert client.get_current_user()["email"] == EMAIL
     client.set_token(response["access_token"])

@@ -27,7 +27,8 @@ from beray.gateway.exceptions import (
     ValidationError,
 )
 from beray.gateway.models import CallStatus, StreamEventType
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
+from tests.shared_servers import ServerPool
 
 Write = Callable[[str, str], str]
 
@@ -43,7 +44,7 @@ def client(gateway_server: RunningServer, internal_token: str) -> GatewayClient:
 def test_initialisation(gateway_server: RunningServer, api_key: str, internal_token: str) -> None:
     url = gateway_server.url
     with gateway_server.sign_up() as account:
-        jwt_token = str(account._session.headers["Authorization"]).removeprefix("Bearer ")
+        jwt_token = access_token(account)
     for client in (
         GatewayClient(internal_token=internal_token, base_url=url),
         GatewayClient(internal_token, url),
@@ -58,12 +59,12 @@ def test_initialisation(gateway_server: RunningServer, api_key: str, internal_to
         assert client.base_url == url
 
 
-def test_whitelist_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.1") as server:
-        monkeypatch.setenv("BERAY_GATEWAY_URL", server.url)
-        assert isinstance(GatewayClient().list_prefabs(), list)
-        assert isinstance(GatewayClient(base_url=server.url).list_prefabs(), list)
-        assert isinstance(GatewayClient(server.url).list_prefabs(), list)
+def test_whitelist_mode(server_pool: ServerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = server_pool.server(BERAY_GATEWAY_ALLOW="127.0.0.1")
+    monkeypatch.setenv("BERAY_GATEWAY_URL", server.url)
+    assert isinstance(GatewayClient().list_prefabs(), list)
+    assert isinstance(GatewayClient(base_url=server.url).list_prefabs(), list)
+    assert isinstance(GatewayClient(server.url).list_prefabs(), list)
 
 
 def test_a_call(client: GatewayClient) -> None:

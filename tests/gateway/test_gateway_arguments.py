@@ -10,13 +10,16 @@ from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
 import beray
 from beray.gateway import GatewayClient, InvalidInput, PrefabCall, ValidationError
+from beray.gateway.exceptions import Unreachable
 from beray.gateway.validation import checked_call
 from beray.testing import FaultServer
 
@@ -172,11 +175,15 @@ def test_invalid_arguments_of_a_client(name: str, values: tuple[Any, ...]) -> No
 
 
 def test_valid_arguments_of_a_client() -> None:
-    client = GatewayClient(
+    session = Mock(spec=requests.Session, headers={}, verify=True, proxies={})
+    session.request.side_effect = requests.ConnectionError
+    client = GatewayClient(  # type: ignore[call-overload]
         "t", "http://127.0.0.1:1", 1, idle=Fraction(1, 2), deadline=float("inf"),
-        connection=[1, 2], max_retries=0, verify=True, proxies={"http": None},
-    )  # type: ignore[arg-type]  # fmt: skip
-    assert client._transport.timeout == (1.0, 2.0)
+        connection=[1, 2], max_retries=0, verify=True, proxies={"http": None}, session=session,
+    )  # fmt: skip
+    with pytest.raises(Unreachable):
+        client.list_prefabs()
+    assert session.request.call_args.kwargs["timeout"] == (1.0, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,10 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
-from secure_server import Certificates, SecureServer
-from support import until
 
 import beray
 from beray.gateway import (
@@ -32,7 +31,6 @@ from beray.gateway import (
     ServiceUnavailableError,
     Unreachable,
 )
-from beray.gateway.auth import ApiKeyCredential
 from beray.http.connection import shared_session
 from beray.testing import FaultServer, ScriptedResponse
 from tests.gateway.gateway_responses import (
@@ -43,6 +41,8 @@ from tests.gateway.gateway_responses import (
     stream_response,
     success_result,
 )
+from tests.secure_server import Certificates, SecureServer
+from tests.support import until
 
 EXCHANGE = "/v1/auth/convert_to_internal_token"
 
@@ -273,28 +273,40 @@ def test_threads_whose_token_expires_together_exchange_it_once(
     assert handler.exchanges == 2
 
 
-class _CountingLock:
+class CountingLock:
     """Lock that counts the threads waiting for it."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self.release = lock.release
         self.waiting = 0
 
-    def __enter__(self) -> None:
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         self.waiting += 1
-        self._lock.acquire()
-        self.waiting -= 1
+        try:
+            return self._lock.acquire(blocking, timeout)
+        finally:
+            self.waiting -= 1
+
+    def __enter__(self) -> None:
+        self.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.release()
 
 
-def test_threads_that_wait_for_an_exchange_fail_with_it() -> None:
+def test_threads_that_wait_for_an_exchange_fail_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     server = FaultServer([ScriptedResponse(b"x", stall_at=0)])
     with server:
-        client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
-        assert isinstance(client._credential, ApiKeyCredential)
-        lock = client._credential._lock = _CountingLock()  # type: ignore[assignment]
+        new_lock, locks = threading.Lock, list[CountingLock]()
+
+        def counting() -> CountingLock:
+            locks.append(CountingLock(new_lock()))
+            return locks[-1]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "Lock", counting)
+            client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
         failures: list[BaseException] = []
 
         def call() -> None:
@@ -305,7 +317,7 @@ def test_threads_that_wait_for_an_exchange_fail_with_it() -> None:
         threads = [threading.Thread(target=call) for _ in range(8)]
         for thread in threads:
             thread.start()
-        until(lambda: lock.waiting == 7)
+        until(lambda: any(lock.waiting == 7 for lock in locks))
         assert server.stalled.wait(10)
     for thread in threads:  # the server is closed
         thread.join(30)
@@ -340,7 +352,8 @@ def test_the_environment_supplies_missing_arguments(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("bad", ["", " ", "a b", "a\r\nX: y", "ü", "a\0"])
 def test_tokens_with_characters_that_are_invalid_in_a_header(bad: str) -> None:
-    for options in ({"internal_token": bad}, {"api_key": bad}, {"jwt_token": bad}):
+    bad_options: list[Any] = [{"internal_token": bad}, {"api_key": bad}, {"jwt_token": bad}]
+    for options in bad_options:
         with pytest.raises(InvalidInput) as caught:
             GatewayClient(**options, base_url="http://127.0.0.1:1")
         assert isinstance(caught.value, beray.InvalidArgument)
@@ -353,7 +366,8 @@ def test_an_empty_key_is_not_replaced_by_the_environment(monkeypatch: pytest.Mon
         for key in (None, ""):
             with pytest.raises(InvalidInput, match="api_key is empty"):
                 GatewayClient.from_api_key(key)  # type: ignore[arg-type]
-        for options in ({"internal_token": ""}, {"api_key": ""}, {"jwt_token": ""}):
+        empty: list[Any] = [{"internal_token": ""}, {"api_key": ""}, {"jwt_token": ""}]
+        for options in empty:
             with pytest.raises(InvalidInput, match=f"{next(iter(options))} is empty"):
                 GatewayClient(**options)
         assert server.requests == []
@@ -394,7 +408,10 @@ def test_nothing_shows_a_credential(caplog: pytest.LogCaptureFixture) -> None:
             pickle.dumps(client)
     shown = caplog.text + repr(
         [
-            (vars(client), client._transport.__dict__, client._credential.__dict__)
+            [
+                vars(client),
+                *(vars(part) for part in vars(client).values() if hasattr(part, "__dict__")),
+            ]
             for client in clients
         ]
     )
@@ -440,12 +457,13 @@ def test_clients_share_connections_and_nothing_else() -> None:
             with GatewayClient(f"t{number}", server.url) as client:
                 client.list_prefabs()
         gc.collect()
-        assert len(server._connections) == 1
+        assert server.connection_count == 1
+        shared_session().get(server.url, timeout=30)
+        assert server.connection_count == 1
         assert [sent for _, sent, _ in sent_credentials(server)] == [
             f"t{number}" for number in range(20)
         ]
     assert "X-Internal-Token" not in shared_session().headers
-    assert client._transport.session is shared_session()
 
 
 def test_a_custom_session_is_used_and_closed() -> None:
@@ -486,7 +504,7 @@ def test_a_forked_process_has_its_own_connections() -> None:
     with FaultServer([json_response({"prefabs": []})] * 3) as server:
         subprocess.run([sys.executable, "-c", FORKS, server.url], check=True, timeout=60)
         assert len(server.requests) == 3
-        assert len(server._connections) == 2
+        assert server.connection_count == 2
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS")
@@ -501,7 +519,7 @@ def test_connections_are_shared_only_between_clients_with_the_same_verification(
             GatewayClient("t", server.url).list_prefabs()
         assert len(server.requests) == 1
         GatewayClient("t", server.url, verify=certificates.authority).list_prefabs()
-        assert len(server._connections) == 3
+        assert server.connection_count == 3
 
 
 def test_a_client_certificate_stays_with_its_server(tmp_path: Path) -> None:
@@ -517,7 +535,7 @@ def test_a_client_certificate_stays_with_its_server(tmp_path: Path) -> None:
             json_response({"presigned_url": f"{server.url}/f?s"}),
         )
         server.add_responses(*urls, ScriptedResponse(b"mine"))
-        client = GatewayClient("t", server.url, **options)  # type: ignore[arg-type]
+        client = GatewayClient("t", server.url, **options)  # type: ignore[call-overload]
         with pytest.raises(GatewayError):
             client.download_file("s3://b/k", tmp_path / "f")
         assert store.requests == []

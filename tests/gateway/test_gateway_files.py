@@ -63,7 +63,9 @@ def upload_url_response(store: FaultServer) -> ScriptedResponse:
 def parse_form(request: RecordedRequest) -> dict[str, tuple[str | None, str, bytes]]:
     """Return the parts of a form by name: file name, media type and content."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + request.body)
+    message: Any = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(
+        head + request.body
+    )
     return {
         str(part.get_param("name", header="content-disposition")): (
             part.get_filename(), part.get_content_type(), part.get_payload(decode=True),
@@ -136,7 +138,7 @@ def test_a_missing_bucket_is_not_reported_as_a_missing_file(local: Path) -> None
 )
 @given(
     name=st.text(
-        st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=50
+        st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=50
     )
 )
 def test_every_file_name_is_valid_in_a_form(
@@ -293,7 +295,12 @@ def test_a_cancelled_download_leaves_nothing(tmp_path: Path) -> None:
     ):
         server.add_responses(presigned_response(store))
         transfer = Transfer()
-        threading.Thread(target=lambda: (store.stalled.wait(20), transfer.cancel())).start()
+
+        def cancel() -> None:
+            store.stalled.wait(20)
+            transfer.cancel()
+
+        threading.Thread(target=cancel).start()
         with pytest.raises(FileTransferCancelled) as caught:
             GatewayClient("t", server.url).download_file(S3, tmp_path / "f", transfer=transfer)
     assert isinstance(caught.value, (GatewayError, beray.TransferCancelled))
@@ -488,8 +495,12 @@ def test_invalid_arguments(tmp_path: Path, local: Path) -> None:
     client = GatewayClient("t", "http://127.0.0.1:1")
     for url in ("", "http://h/x", "s3://", "s3://bucket", "s3://bucket/", "s3:///k", "/local/file", 7, None,
                 "s3://b/a\nb", "s3://b/" + "k" * 1025, "s3://b/\ud800"):  # fmt: skip
-        for call in (client.get_presigned_url, client.delete_file,
-                     lambda u: client.download_file(u, tmp_path / "f")):  # fmt: skip
+        calls: list[Callable[[Any], Any]] = [
+            client.get_presigned_url,
+            client.delete_file,
+            lambda u: client.download_file(u, tmp_path / "f"),
+        ]
+        for call in calls:
             with pytest.raises(InvalidInput):
                 call(url)
     for ttl in (0, -1, float("nan"), float("inf"), 0.5, "x"):

@@ -25,24 +25,14 @@ from beray.gateway import (
     UploadResult,
     models,
 )
-from beray.server.prefabs import archives
 from beray.testing import FaultServer, RunningServer, ScriptedResponse
-from tests.server.gateway.prefab_calls import COUNT, MANIFEST
-from tests.server.gateway.prefab_folders import write_prefab
 
 S3 = "s3://bucket/agent-outputs/1/scout/report.txt"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("published")
-    with RunningServer.start(folder / "data", BERAY_PREFAB_AUTHORS="*") as server:
-        archive = archives.pack(write_prefab(folder / "probe", COUNT, MANIFEST))
-        with server.sign_up() as author:
-            token = str(author._session.headers["Authorization"])
-            with GatewayClient(server.url, jwt_token=token) as client:
-                client.add_prefab(archive)
-        yield server
+@pytest.fixture
+def server(probe_server: RunningServer) -> RunningServer:
+    return probe_server
 
 
 @pytest.fixture
@@ -235,7 +225,7 @@ def test_a_listing_is_a_page_and_all_urls(client: GatewayClient, local: Path) ->
     assert [file["s3_url"] for file in second["files"]] == urls[2:4]
     last = client.list_files(2, second["next_token"])
     assert "next_token" not in last and last.get("next_token") is None
-    assert json.loads(json.dumps(listing)) == dict(listing) == {**listing} == listing
+    assert json.loads(json.dumps(listing)) == dict(listing) == {**listing} == listing  # type: ignore[misc]
     for again in (pickle.loads(pickle.dumps(listing)), copy.copy(listing), copy.deepcopy(listing)):
         assert type(again) is dict and again == listing
 
@@ -249,7 +239,7 @@ def test_a_listing_is_a_page_and_all_urls(client: GatewayClient, local: Path) ->
     assert listing == urls and urls == listing and not listing != urls  # noqa: SIM202
     assert listing != urls[:2] and listing != {} and listing != "files"
     assert listing + urls[:1] == urls + urls[:1] and urls[:1] + listing == urls[:1] + urls
-    assert last + second == urls[4:] + urls[2:]
+    assert last + second == urls[4:] + urls[2:]  # type: ignore[operator]
     assert (listing.index(urls[3]), listing.count(urls[3]), listing.count("x")) == (3, 1, 0)
     with pytest.raises(IndexError):
         listing[5]
@@ -274,7 +264,7 @@ def test_the_first_argument_of_a_listing(client: GatewayClient, local: Path) -> 
     assert list(client.list_temp_files(key, "task-1")) == [temporary]
     assert list(client.list_temp_files(key, "task-2")) == []
     with pytest.raises(InvalidInput, match="prefix was passed twice"):
-        client.list_temp_files(key, "task-1", prefix="x")
+        client.list_temp_files(key, "task-1", prefix="x")  # type: ignore[call-overload]
 
 
 def test_listings_of_other_gateways() -> None:

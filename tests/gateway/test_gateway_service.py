@@ -13,10 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_support import Agent
-from support import sleepers, until
 
-from beray.server.prefabs import archives
 from beray.testing import FaultServer, RunningServer
 from tests.gateway.gateway_responses import (
     DONE,
@@ -28,8 +25,8 @@ from tests.gateway.gateway_responses import (
     stream_response,
     success_result,
 )
-from tests.server.gateway.prefab_calls import COUNT, MANIFEST, add
-from tests.server.gateway.prefab_folders import write_prefab
+from tests.gateway_support import Agent
+from tests.support import sleepers, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gateway_service.py"
 CARD = {"X-Internal-Token": "alice"}
@@ -66,7 +63,7 @@ def service(gateway: FaultServer) -> Iterator[str]:
 
 
 def test_each_request_has_the_token_of_its_caller(service: str, gateway: FaultServer) -> None:
-    before = len(gateway._connections)
+    before = gateway.connection_count
     for person in ("alice", "bob", "alice"):
         gateway.add_responses(run_response(success_result()))
         answer = requests.post(
@@ -79,7 +76,7 @@ def test_each_request_has_the_token_of_its_caller(service: str, gateway: FaultSe
         assert gateway.requests[-1].headers["x-internal-token"] == person
         [call] = json.loads(gateway.requests[-1].body)["calls"]
         assert call["inputs"] == {"parameters": {"x": 1}, "files": {"in": ["s3://b/k"]}}
-    assert len(gateway._connections) <= before + 1
+    assert gateway.connection_count <= before + 1
 
 
 def test_prefabs_and_failures(service: str, gateway: FaultServer) -> None:
@@ -153,21 +150,18 @@ def test_the_documented_commands(beray_server: RunningServer) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["type"] == "done"
 
 
-def test_closing_a_stream_ends_its_run(tmp_path: Path) -> None:
-    archive = archives.pack(write_prefab(tmp_path / "probe", COUNT, MANIFEST))
-    with RunningServer.start(tmp_path / "data", BERAY_PREFAB_AUTHORS="*") as server:
-        agent = Agent.new(server)
-        with agent.account as account, serving(server.url) as url:
-            assert add(server, archive, str(account._session.headers["Authorization"])).ok
-            with requests.post(
-                f"{url}/stream/probe/latest/sleep",
-                json={"parameters": {"mark": "98776"}},
-                headers={"X-Internal-Token": agent.token},
-                stream=True,
-                timeout=30,
-            ) as answer:
-                lines = answer.iter_lines()
-                types = [json.loads(next(lines))["type"] for _ in range(2)]
-                assert types == ["start", "content"]
-                until(lambda: sleepers("98776"))
-            until(lambda: not sleepers("98776"))
+def test_closing_a_stream_ends_its_run(probe_server: RunningServer) -> None:
+    agent = Agent.new(probe_server)
+    with agent.account, serving(probe_server.url) as url:
+        with requests.post(
+            f"{url}/stream/probe/latest/sleep",
+            json={"parameters": {"mark": "98776"}},
+            headers={"X-Internal-Token": agent.token},
+            stream=True,
+            timeout=30,
+        ) as answer:
+            lines = answer.iter_lines()
+            types = [json.loads(next(lines))["type"] for _ in range(2)]
+            assert types == ["start", "content"]
+            until(lambda: sleepers("98776"))
+        until(lambda: not sleepers("98776"))

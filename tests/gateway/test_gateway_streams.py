@@ -13,7 +13,6 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import until
 
 import beray
 from beray.gateway import (
@@ -43,6 +42,7 @@ from tests.gateway.gateway_responses import (
     stream_response,
     success_result,
 )
+from tests.support import until
 
 
 def run(server: FaultServer, **options: Any) -> Any:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_support import needs_own_network
 
 from beray.gateway import (
     AgentContextRequiredError,
@@ -21,24 +20,18 @@ from beray.gateway import (
     StreamEventType,
     ValidationError,
 )
-from beray.server.prefabs import archives
-from beray.testing import RunningServer
-from tests.server.gateway.prefab_calls import COUNT, MANIFEST
-from tests.server.gateway.prefab_folders import write_prefab
+from beray.testing import RunningServer, access_token
+from tests.network_support import needs_own_network
+from tests.shared_servers import ServerPool
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("rows")
-    with RunningServer.start(folder / "data", BERAY_PREFAB_AUTHORS="*") as server:
-        archive = archives.pack(write_prefab(folder / "probe", COUNT, MANIFEST))
-        with server.sign_up() as author, person(server, author) as client:
-            client.add_prefab(archive)
-        yield server
+@pytest.fixture
+def server(probe_server: RunningServer) -> RunningServer:
+    return probe_server
 
 
 def person(server: RunningServer, account: Any) -> GatewayClient:
-    token = str(account._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(account)
     return GatewayClient(base_url=server.url, jwt_token=token)
 
 
@@ -165,11 +158,11 @@ def test_the_daily_limit_of_calls(tmp_path: Path, poem: Path) -> None:
 
 
 @needs_own_network
-def test_an_allowed_address_needs_no_credentials(tmp_path: Path, poem: Path) -> None:
-    with (
-        RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.1") as server,
-        GatewayClient(base_url=server.url) as client,
-    ):
+def test_an_allowed_address_needs_no_credentials(
+    server_pool: ServerPool, tmp_path: Path, poem: Path
+) -> None:
+    server = server_pool.server(BERAY_GATEWAY_ALLOW="127.0.0.1")
+    with GatewayClient(base_url=server.url) as client:
         files = {"documents": [client.upload_input_file(poem)]}
         (url,) = client.run("document-text", "latest", "extract", files=files).get_file_urls()
         assert client.download_file(url, tmp_path / "text").read_text() == "one two three\n"

@@ -85,7 +85,7 @@ def test_the_number_of_reported_cells_is_bounded(tmp_path: Path) -> None:
 
 
 def test_booleans_among_numbers_are_reported(tmp_path: Path) -> None:
-    rows = [
+    rows: list[list[Any]] = [
         ["n", "yes", "t"],
         [2.5, True, "x"],
         [True, False, True],

@@ -38,7 +38,8 @@ def info(
     """Return the result of ``info`` for a file with the content ``data``."""
     path = tmp_path / name
     path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return module.info(make_call(tmp_path, table=path), **parameters)
+    found: dict[str, Any] = module.info(make_call(tmp_path, table=path), **parameters)
+    return found
 
 
 @pytest.mark.parametrize(

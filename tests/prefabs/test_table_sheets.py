@@ -40,7 +40,7 @@ def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
 
 
 def test_names_of_columns_are_made_unique_as_in_text_files(tmp_path: Path) -> None:
-    rows = [["a", None, "A", "a", "b_1", 5], [1, 2, 3, 4, 5, 6]]
+    rows: list[list[Any]] = [["a", None, "A", "a", "b_1", 5], [1, 2, 3, 4, 5, 6]]
     path = workbook(tmp_path / "b.xlsx", S=rows)
     renamed = (
         "columns are renamed: 2 from '' to 'column_2', 3 from 'A' to 'A_2', 4 from 'a' to 'a_3'"
@@ -53,7 +53,7 @@ def test_names_of_columns_are_made_unique_as_in_text_files(tmp_path: Path) -> No
 
 
 def test_a_sheet_with_an_empty_column_and_rows_before_its_header(tmp_path: Path) -> None:
-    rows = [[], [], [None, "a", None, "a"], [None, 1, None, 2]]
+    rows: list[list[Any]] = [[], [], [None, "a", None, "a"], [None, 1, None, 2]]
     description = module.info(make_call(tmp_path, table=workbook(tmp_path / "b.xlsx", S=rows)))
     assert description["preview"] == [{"a": 1, "a_2": 2}]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from beray.testing import RunningServer
-from tests.published.conftest import Install
+from beray.testing import RunningServer, access_token
+from tests.published.packages import Install
 
 pytestmark = [pytest.mark.published, pytest.mark.timeout(600)]
 
@@ -29,7 +29,7 @@ def test_a_conversation(install: Install, tmp_path: Path, version: str, path: st
         ) as server,
         server.sign_up() as client,
     ):
-        token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+        token = access_token(client)
         base_url = server.url.replace("http://", f"ws://x:{token}@") + path
         found = package.run("agent_client.py", version, base_url)
         assert found["first"] == {"type": "STATUS"}

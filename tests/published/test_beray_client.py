@@ -8,7 +8,7 @@ import pytest
 
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
-from tests.published.conftest import Install
+from tests.published.packages import Install
 
 pytestmark = [pytest.mark.published, pytest.mark.timeout(600)]
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import exchange
-from network_support import needs_own_network
-from support import text
 
-from beray.testing import RunningServer
-from tests.published.conftest import DAILY_CALLS, PROGRAMS, Install, server_with_probe
+from beray.testing import RunningServer, authorization
+from tests.gateway_support import exchange
+from tests.network_support import needs_own_network
+from tests.published.packages import DAILY_CALLS, PROGRAMS, Install, server_with_probe
 from tests.server.gateway.prefab_calls import Caller, put
+from tests.support import text
 
 pytestmark = [pytest.mark.published, pytest.mark.timeout(600)]
 
@@ -61,9 +61,9 @@ def test_functions_run(
             "api_key": caller.api_key,
             "exchange": caller.api_key,
             "internal": caller.token,
-            "jwt": str(caller.account._session.headers["Authorization"]),
+            "jwt": authorization(caller.account)["Authorization"],
         }[way]
-        document = put(caller, "a.txt", "one two three")  # type: ignore[arg-type]
+        document = put(caller, "a.txt", "one two three")
         found = package.run("gateway_runs.py", way, probe_server.url, credential, document)
     require_runs(found)
 

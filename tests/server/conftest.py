@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import until
-from work_dirs import TASK, Files
 
 from beray import BeRayClient
 from beray.server.workspace import safe_open
 from beray.server.workspace.workspace import Workspace, Workspaces
 from beray.testing import RunningServer
+from tests.support import until
+from tests.work_dirs import TASK, Files
 
 
 @pytest.fixture(params=["openat2", "walk"])

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import requests
-from support import until
 
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
+from tests.support import until
 
 OWNER = "192.0.2.1"
 STRANGER = "198.51.100.7"

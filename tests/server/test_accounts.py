@@ -213,7 +213,7 @@ def test_mail_is_sent_by_smtp_if_configured(tmp_path: Path) -> None:
         "BERAY_SMTP_SECURITY": "none",
     }
     try:
-        with RunningServer.start(tmp_path / "data", **environ) as server:
+        with RunningServer.start(tmp_path / "data", environ) as server:
             client = server.client()
             inbox.refuse = True
             with pytest.raises(APIError, match="could not be mailed") as caught:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
-from repositories import Repositories, opened
 
 from beray.server.accounts import password_hashing
 from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.http.client_address import Client
 from beray.server.http.errors import ApiHTTPError
 from beray.server.settings import Settings
+from tests.repositories import Repositories, opened
 
 CLIENT = Client("192.0.2.1", False)
 EMAIL = "ada@example.test"
@@ -26,7 +26,7 @@ EMAIL = "ada@example.test"
 
 @pytest.fixture(autouse=True)
 def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(password_hashing, "_hasher", PasswordHasher.from_parameters(CHEAPEST))
+    monkeypatch.setattr(password_hashing, "hasher", PasswordHasher.from_parameters(CHEAPEST))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def sign_in(accounts: Accounts, password: str) -> int:
 async def test_simultaneous_sign_ins(
     repositories: Repositories, tmp_path: Path, password: str, expected: dict[int, int]
 ) -> None:
-    repositories.accounts.create(EMAIL, password_hashing._hasher.hash("right"))
+    repositories.accounts.create(EMAIL, password_hashing.hasher.hash("right"))
     async with service(repositories, tmp_path) as accounts:
         found = await asyncio.gather(*(sign_in(accounts, password) for _ in range(40)))
     assert Counter(found) == expected
@@ -81,14 +81,14 @@ NFKC = "caf\u00e9 five"
 async def test_a_password_that_was_hashed_as_typed_is_accepted_and_hashed_again(
     repositories: Repositories, tmp_path: Path, first: str
 ) -> None:
-    before = password_hashing._hasher.hash(RAW)
+    before = password_hashing.hasher.hash(RAW)
     repositories.accounts.create(EMAIL, before)
     async with service(repositories, tmp_path) as accounts:
         # Clients of this version send the normalized form first, and then the typed one.
         assert await sign_in(accounts, first) == (200 if first == RAW else 401)
         assert await sign_in(accounts, RAW) == 200
         after = stored_hash(repositories)
-        assert after != before and password_hashing._hasher.verify(after, NFKC)
+        assert after != before and password_hashing.hasher.verify(after, NFKC)
         for password in (NFKC, RAW, "cafe\u0301 five"):
             assert await sign_in(accounts, password) == 200
         assert stored_hash(repositories) == after
@@ -106,7 +106,7 @@ async def test_only_a_password_with_two_forms_is_verified_twice(
     verifications: int,
 ) -> None:
     if known:
-        repositories.accounts.create(EMAIL, password_hashing._hasher.hash("another"))
+        repositories.accounts.create(EMAIL, password_hashing.hasher.hash("another"))
     checked: list[str] = []
     verify = password_hashing.PasswordHashing.verify
 

@@ -13,21 +13,22 @@ from typing import Any
 
 import pytest
 import requests
-from network_support import needs_own_network
-from support import text
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from beray import BeRayClient
 from beray.agent import AgentApi, AgentBusyException, AgentException
 from beray.server.setting_types.address_users import AddressUser, email_of, parse_users
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
+from tests.network_support import needs_own_network
+from tests.shared_servers import ServerPool
+from tests.support import text
 
 CHAT = "/v1/agent_ws/0/"
 
 
 def token_of(client: BeRayClient) -> str:
-    return str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+    return access_token(client)
 
 
 def address(server: RunningServer, path: str = CHAT, userinfo: str = "") -> str:
@@ -147,7 +148,7 @@ async def test_the_client_distinguishes_the_error_responses(beray_server: Runnin
 
 
 @pytest.mark.parametrize("path", ["/agent_ws/", "/ws", "/ws/"])
-async def test_clients_of_version_1_0_have_chat_0(tmp_path: Path, path: str) -> None:
+async def test_clients_of_version_1_0_have_chat_0(server_pool: ServerPool, path: str) -> None:
     """They end an answer at ``AGENT_EVENT_SEND_FILE``, which their version does not have."""
     events = [
         {"type": "AGENT_EVENT_SEND_FILE", "path": "a.txt"},
@@ -156,10 +157,8 @@ async def test_clients_of_version_1_0_have_chat_0(tmp_path: Path, path: str) -> 
     lines = "\n".join(map(json.dumps, events))
     script = f"echo text > a.txt; printf '%s\\n' {shlex.quote(lines)}"
     command = f"/bin/sh -c {shlex.quote(script)}"
-    with (
-        RunningServer.start(tmp_path / "data", BERAY_COMMAND=command) as server,
-        server.sign_up() as client,
-    ):
+    server = server_pool.server(BERAY_COMMAND=command)
+    with server.sign_up() as client:
         userinfo = f"x:{token_of(client)}@"
         async with socket(address(server, path, userinfo)) as connection:
             assert (await refused(address(server, CHAT, userinfo)))[0] == 403
@@ -224,8 +223,7 @@ async def test_a_task_is_never_a_listed_address(tmp_path: Path) -> None:
         async with socket(address(server)):
             pass
         place = server.url.removeprefix("http://")
-        server._environ["BERAY_NETWORK_ALLOW"] = place
-        server.restart()
+        server.restart(BERAY_NETWORK_ALLOW=place)
         goal = f"!/usr/bin/python3 -c {shlex.quote(HANDSHAKE)} {place} 2>&1"
         task = client.create_task(goal, limits={"network": True})
         assert "status 401" in text(list(client.stream_task_updates(task["id"])))
@@ -240,7 +238,7 @@ async def test_without_a_sandbox_no_own_address_is_listed(tmp_path: Path) -> Non
     for proxies in ("", "127.0.0.1"):
         environ = allow | {"BERAY_TRUSTED_PROXIES": proxies}
         with (
-            RunningServer.start(tmp_path / f"data{proxies}", **environ) as server,
+            RunningServer.start(tmp_path / f"data{proxies}", environ) as server,
             server.sign_up(email),
         ):
             assert (
@@ -260,7 +258,7 @@ async def test_a_trusted_proxy_reports_the_address_of_a_client(tmp_path: Path) -
         "BERAY_AGENT_WS_ALLOW": f"10.0.0.0/8={email},127.0.0.1={email}",
         "BERAY_TRUSTED_PROXIES": "127.0.0.1",
     }
-    with RunningServer.start(tmp_path / "data", **environ) as server, server.sign_up(email):
+    with RunningServer.start(tmp_path / "data", environ) as server, server.sign_up(email):
         async with socket(address(server), **{"X-Forwarded-For": "10.1.2.3"}):
             pass
         for forwarded in ("11.1.2.3", "10.1.2.3, 11.1.2.3", "127.0.0.1", "10.1.2.3 or so"):

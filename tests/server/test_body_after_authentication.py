@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import psutil
 import pytest
 import requests
-from gateway_support import Agent
-from raw_http import RawConnection, RawResponse
 
 from beray.server.api.middleware import ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token, authorization
+from tests.gateway_support import Agent
+from tests.raw_http import RawConnection, RawResponse
 
 MIB = 1024 * 1024
 PUBLIC = {
@@ -116,7 +116,7 @@ def test_100_continue_is_sent_after_authentication(beray_server: RunningServer) 
         connection.send(
             b"POST /api/v1/tasks/ HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\n"
             b"Content-Type: application/json\r\n"
-            + f"Authorization: {client._session.headers['Authorization']!s}\r\n".encode()
+            + f"Authorization: Bearer {access_token(client)}\r\n".encode()
             + f"Content-Length: {len(body)}\r\n\r\n".encode()
         )
         assert connection.read_response().status == 100
@@ -147,10 +147,10 @@ def test_limits_of_bodies(beray_server: RunningServer) -> None:
     fields = {"email": "stranger@example.test", "password": "wrong password"}
     assert post(login, fields, ANONYMOUS_BODY_BYTES) == 401
     assert post(login, fields, ANONYMOUS_BODY_BYTES + 1) == 413
-    token = str(beray_server.sign_up()._session.headers["Authorization"])
+    signed_in = authorization(beray_server.sign_up())
     tasks = f"{beray_server.url}/api/v1/tasks/"
-    assert post(tasks, {"goal": "!true"}, MAX_BODY_BYTES, Authorization=token) == 200
-    assert post(tasks, {"goal": "!true"}, MAX_BODY_BYTES + 1, Authorization=token) == 413
+    assert post(tasks, {"goal": "!true"}, MAX_BODY_BYTES, **signed_in) == 200
+    assert post(tasks, {"goal": "!true"}, MAX_BODY_BYTES + 1, **signed_in) == 413
     assert post(tasks, {"goal": "!true"}, MAX_BODY_BYTES + 1) == 401
 
 

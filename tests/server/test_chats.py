@@ -14,15 +14,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from support import sleepers, text, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization, raw_request
 from tests.server.agents.fake_openai import Call, Reply
-from tests.server.agents.model_server import ModelServer, model_server
+from tests.server.agents.model_server import ModelServer
+from tests.support import sleepers, text, until
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def client(beray_server: RunningServer) -> Iterator[BeRayClient]:
 async def chat(client: BeRayClient, name: str = "0") -> AsyncIterator[ClientConnection]:
     """Open a connection and read its STATUS."""
     url = client.base_url.replace("http", "ws", 1) + f"/v1/agent_ws/{quote(name)}/"
-    headers = {"Authorization": str(client._session.headers.get("Authorization", ""))}
+    headers = {} if client.access_token is None else authorization(client)
     async with connect(url, additional_headers=headers, proxy=None) as connection:
         assert await hear(connection) == {"type": "STATUS"}
         yield connection
@@ -62,16 +62,10 @@ async def answer(connection: ClientConnection) -> list[dict[str, Any]]:
 
 def opened(client: BeRayClient, name: str = "0") -> dict[str, Any]:
     """The task that a chat is."""
-    response = client._session.get(f"{client.base_url}/api/v1/chats/{name}", timeout=10)
+    response = raw_request(client, "GET", f"/api/v1/chats/{name}")
     response.raise_for_status()
     task: dict[str, Any] = response.json()
     return task
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    with model_server(tmp_path_factory.mktemp("models") / "data") as found:
-        yield found
 
 
 async def test_a_conversation_is_remembered(models: ModelServer) -> None:
@@ -103,7 +97,7 @@ async def test_a_conversation_is_remembered(models: ModelServer) -> None:
         assert text(await answer(connection)) == "Still Ada."
     task = client.get_task(opened(client, "one")["id"])
     said = [event for event in task["events"] if event["type"] == "USER_MESSAGE"]
-    assert [event["text"] for event in said] == ["my name is Ada", "who am I?", "and now?"]  # type: ignore[typeddict-item]
+    assert [event["text"] for event in said] == ["my name is Ada", "who am I?", "and now?"]
     assert task["status"] == "INPUT_REQUIRED" and task["chat"] == "one"
     assert task["usage"] is not None and task["usage"]["requests"] == 4
 
@@ -342,8 +336,7 @@ async def test_in_maintenance_answers_end_and_nothing_begins(tmp_path: Path) -> 
             async with chat(client):
                 pass
         assert refused.value.response.status_code == 503
-        url = f"{client.base_url}/api/v1/tasks/"
-        response = client._session.post(url, json={"goal": "!true"}, timeout=10)
+        response = raw_request(client, "POST", "/api/v1/tasks/", json={"goal": "!true"})
         assert (response.status_code, response.headers["Retry-After"]) == (503, "30")
         assert client.list_tasks()
         os.kill(server.pid, signal.SIGUSR1)
@@ -362,7 +355,7 @@ async def test_an_answer_of_a_killed_server_is_reported_as_lost(tmp_path: Path) 
         await asyncio.to_thread(server.restart)
         task = client.get_task(opened(client)["id"])
         assert (task["status"], task["reason"]) == ("INPUT_REQUIRED", "lost_worker")
-        assert task["events"][-2]["code"] == "LOST_WORKER"  # type: ignore[typeddict-item]
+        assert task["events"][-2]["code"] == "LOST_WORKER"
         async with chat(client) as connection:
             await say(connection, "!echo again")
             assert text(await answer(connection)) == "again\n"

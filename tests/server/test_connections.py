@@ -19,8 +19,6 @@ import psutil
 import pytest
 import requests
 from pydantic import ValidationError
-from raw_http import RawConnection, send_raw
-from support import done, sleepers, text, until
 from websockets.sync.client import connect
 
 from beray.server import lifecycle
@@ -29,8 +27,10 @@ from beray.server.connections.table import ConnectionTable
 from beray.server.http.client_address import client_at
 from beray.server.runtime.log_throttle import LogThrottle
 from beray.server.settings import Settings
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token, authorization
 from beray.testing.server import free_port
+from tests.raw_http import RawConnection, send_raw
+from tests.support import done, sleepers, text, until
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: {host}\r\n"
 HALF = [
@@ -68,7 +68,7 @@ def limited_server(data_dir: Path, hard: int, **environ: str) -> Iterator[Runnin
             env=inherited | environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     try:
-        until(server._accepts_requests)
+        until(server.accepts_requests)
         yield server
     finally:
         process.terminate()
@@ -186,19 +186,19 @@ def test_long_lasting_requests_are_not_interrupted(tmp_path: Path) -> None:
         BERAY_HEAD_SECONDS="0.5", BERAY_BODY_SECONDS="1.5", BERAY_HEARTBEAT_SECONDS="0.2",
     ) as server, server.sign_up() as client:  # fmt: skip
         task = client.create_task("!sleep 4; echo done")["id"]
-        token = str(client._session.headers["Authorization"]).encode()
+        token = access_token(client).encode()
         held = client.create_task("!true", start=False)["id"]
         chat = client.base_url.replace("http", "ws", 1) + "/v1/agent_ws/silent/"
         with (
             RawConnection(server.url) as upload,
             RawConnection(server.url) as resting,
-            connect(chat, additional_headers={"Authorization": token.decode()}) as silent,
+            connect(chat, additional_headers=authorization(client)) as silent,
         ):
             assert json.loads(silent.recv(30)) == {"type": "STATUS"}
             for connection in (upload, resting):
                 connection.send(
                     f"PUT /api/v1/tasks/{held}/files/content?path=a HTTP/1.1\r\n".encode()
-                    + b"Host: {host}\r\nAuthorization: " + token + b"\r\nContent-Length: 10240\r\n\r\n"
+                    + b"Host: {host}\r\nAuthorization: Bearer " + token + b"\r\nContent-Length: 10240\r\n\r\n"
                 )  # fmt: skip
             events = client.stream_task_updates(task)
             for _ in range(5):
@@ -215,16 +215,14 @@ def test_a_connection_in_use_is_not_closed_for_a_new_one(tmp_path: Path) -> None
     with RunningServer.start(
         tmp_path / "data", BERAY_MAX_CONNECTIONS="10", BERAY_HEAD_SECONDS="60"
     ) as server, contextlib.ExitStack() as opened:  # fmt: skip
-        client = opened.enter_context(server.sign_up())
-        client._session.close()
-        task = client.create_task("!sleep 98420")["id"]
-        client._session.close()
-        token = str(client._session.headers["Authorization"]).encode()
+        with server.sign_up() as client:
+            task = client.create_task("!sleep 98420")["id"]
+        token = access_token(client).encode()
         for _ in range(10):
             stream = opened.enter_context(RawConnection(server.url))
             stream.send(
                 f"GET /api/v1/tasks/{task}/stream HTTP/1.1\r\n".encode()
-                + b"Host: {host}\r\nAuthorization: " + token + b"\r\n\r\n"
+                + b"Host: {host}\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
             )  # fmt: skip
             assert b"RUNNING" in stream.until(b"RUNNING")
         with RawConnection(server.url) as rejected:
@@ -297,7 +295,7 @@ def test_loopback_and_proxies_have_no_limit_per_address(tmp_path: Path) -> None:
         max_connections=50,
         max_address_connections=1,
     )
-    table = lifecycle._connection_table(settings)
+    table = lifecycle.connection_table(settings)
     assert table.max_connections == 50
     for number, address in enumerate(["127.0.0.1", "::1", "192.0.2.7", "::ffff:192.0.2.7"] * 3):
         assert table.admit(number, address, lambda: pytest.fail("closed"))
@@ -356,7 +354,7 @@ def test_structlog_events_are_distinguished_by_name() -> None:
     passed: list[Any] = []
     throttle = LogThrottle(logging.NullHandler(), max_lines=1, seconds=60)
     for event in ({"event": "a", "n": 1}, {"event": "a", "n": 2}, {"event": "b"}):
-        record = logging.LogRecord("x", logging.INFO, "", 0, event, None, None)  # type: ignore[arg-type]
+        record = logging.LogRecord("x", logging.INFO, "", 0, event, None, None)
         if throttle.filter(record):
             passed.append(event)
     assert passed == [{"event": "a", "n": 1}, {"event": "b"}]
@@ -377,15 +375,15 @@ def test_a_client_that_reads_nothing_is_disconnected(tmp_path: Path) -> None:
     ) as server:
         client = server.sign_up()
         done(client, "!head -c 20000000 /dev/zero | tr '\\0' a | fold -w 1000")
-        token = str(client._session.headers["Authorization"])
+        token = access_token(client)
         for path in ("tasks/1/stream", "tasks/1/events?limit=5000"):
             with RawConnection(server.url) as connection:
                 connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                head = f"GET /api/v1/{path} HTTP/1.1\r\nHost: {{host}}\r\nAuthorization: {token}"
+                head = f"GET /api/v1/{path} HTTP/1.1\r\nHost: {{host}}\r\nAuthorization: Bearer {token}"
                 connection.send(f"{head}\r\n\r\n".encode())
                 port = connection.socket.getsockname()[1]
-                until(lambda port=port: port in peers(server))
-                until(lambda port=port: port not in peers(server))
+                until(lambda port=port: port in peers(server))  # type: ignore[misc]
+                until(lambda port=port: port not in peers(server))  # type: ignore[misc]
 
 
 def peers(server: RunningServer) -> set[int]:

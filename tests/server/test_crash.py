@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import sleepers, text, until
 
 from beray import BeRayClient
 from beray.testing import RunningServer
+from tests.support import sleepers, text, until
 
 
 @pytest.mark.parametrize("sandbox", ["auto", "none"])
 def test_kill_9_loses_nothing_that_a_watcher_saw(tmp_path: Path, sandbox: str) -> None:
     mark = f"84{os.getpid()}"
     environ = {"BERAY_SLOTS": "1", "BERAY_SANDBOX": sandbox}
-    with RunningServer.start(tmp_path / "data", **environ) as server:
+    with RunningServer.start(tmp_path / "data", environ) as server:
         client = server.sign_up()
         running = client.create_task(
             f"!(setsid sleep {mark} &); i=0; while :; do echo $i; i=$((i+1)); sleep 0.002; done"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from support import done
 
 from beray import APIError, BeRayClient
 from beray.server.services import DATABASE_FILE
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
+from tests.support import done
 
 PAGE = 4096
 
@@ -82,7 +82,7 @@ def test_a_watcher_gets_the_readable_events_and_then_an_error(
     assert len(seen) < middle["seq"]
     # Later clients get the error response at once, published clients as well.
     headers = {
-        "Authorization": str(client._session.headers["Authorization"]),
+        **authorization(client),
         "Last-Event-ID": str(middle["seq"] - 1),
     }
     url = f"{server.url}/api/v1/tasks/{middle['task_id']}/stream"

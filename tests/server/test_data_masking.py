@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support import text
 
 from beray import BeRayClient
 from beray.server.prefabs import archives
@@ -24,6 +23,7 @@ from beray.testing import RunningServer
 from beray.testing.server import FORKER
 from tests.server.gateway.prefab_calls import Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import text
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
@@ -73,7 +73,8 @@ class Places:
         done = subprocess.run(["mount", "--bind", source, point], capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f"no bind mount can be made: {done.stderr}")
-        self._undo.callback(subprocess.run, ["umount", "--lazy", point], check=True)
+        unmount = ["umount", "--lazy", str(point)]
+        self._undo.callback(lambda: subprocess.run(unmount, check=True))
 
     def of_this_test(self, paths: list[str]) -> list[str]:
         """Leave out the directories of tests that run at the same time."""
@@ -203,7 +204,7 @@ def test_no_command_finds_a_data_directory(layout: object, places: Places) -> No
     assert callable(layout)
     place: Place = layout(places)
     environ = {"BERAY_COMMAND": "/bin/sh", "BERAY_PREFAB_AUTHORS": "*"} | place.environ
-    with RunningServer.start(place.data_dir, **environ) as server:
+    with RunningServer.start(place.data_dir, environ) as server:
         client, other = server.sign_up(), server.sign_up()
         ended(other, "!echo theirs > theirs.txt; cp theirs.txt /tmp")
         left = other.create_task("!cp /bin/sh /tmp/theirs.txt; sleep 600")
@@ -251,8 +252,7 @@ def found(client: BeRayClient, goal: str, runner: str | None = None) -> list[str
 def found_by_a_prefab(server: RunningServer, tmp_path: Path) -> dict[str, list[str]]:
     caller = Caller.new(server)
     folder = write_prefab(tmp_path / f"prefab-{uuid.uuid4().hex}", PREFAB, "[functions.main]")
-    token = str(caller.account._session.headers["Authorization"])
-    answer = add(server, archives.pack(folder), token)
+    answer = add(caller.account, archives.pack(folder))
     assert answer.ok, answer.text
     result = caller.result(call("main"))
     assert result["status"] == "SUCCESS", result

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import requests
 from acp import RequestError
-from support import done, until
 
 from beray import BeRayClient
 from beray.server.runners.acp.files import TaskFiles
@@ -23,7 +22,8 @@ from beray.server.workspace import disk_usage, tree
 from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded, InsufficientSpace
 from beray.server.workspace.disk_usage import USAGE_FILE, DiskLimits, DiskUsage
 from beray.server.workspace.workspace import Workspaces, open_work_dir
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
+from tests.support import done, until
 
 LIMIT = 2_000_000
 MANY = DiskLimits(10**12, 10**9)
@@ -241,7 +241,7 @@ def put(client: BeRayClient, task: int, path: str, body: Any) -> requests.Respon
         f"{client.base_url}/api/v1/tasks/{task}/files/content",
         params={"path": path},
         data=body,
-        headers={"Authorization": str(client._session.headers["Authorization"])},
+        headers=authorization(client),
         timeout=30,
     )
 

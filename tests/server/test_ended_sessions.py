@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import Agent, exchange
-from raw_http import RawConnection
-from support import FollowingThread, sleepers, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -27,9 +24,12 @@ from beray.server.http.active_requests import (
 )
 from beray.server.prefabs import archives
 from beray.server.storage.times import utc_now
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token, authorization
+from tests.gateway_support import Agent, exchange
+from tests.raw_http import RawConnection
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import FollowingThread, sleepers, until
 
 MIB = 1024 * 1024
 ENDED = "The session has expired or was ended. Sign in again."
@@ -54,10 +54,6 @@ def other(server: RunningServer, client: BeRayClient) -> Iterator[BeRayClient]:
     with server.client() as other:
         other.login(client.get_current_user()["email"], "correct horse battery")
         yield other
-
-
-def authorization(client: BeRayClient) -> dict[str, str]:
-    return {"Authorization": str(client._session.headers["Authorization"])}
 
 
 def log_out(server: RunningServer, headers: dict[str, str]) -> None:
@@ -141,11 +137,11 @@ def arrived(server: RunningServer) -> list[Path]:
 
 def test_an_upload_ends(server: RunningServer, client: BeRayClient, other: BeRayClient) -> None:
     task_id = client.create_task("!true", start=False)["id"]
-    token = authorization(client)["Authorization"].encode()
+    token = access_token(client).encode()
     path = f"/api/v1/tasks/{task_id}/files/content?path=big".encode()
     with RawConnection(server.url) as connection:
         connection.send(
-            b"PUT " + path + b" HTTP/1.1\r\nHost: {host}\r\nAuthorization: " + token
+            b"PUT " + path + b" HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer " + token
             + b"\r\nContent-Length: 100000000\r\n\r\n" + b"x" * MIB
         )  # fmt: skip
         until(lambda: arrived(server))
@@ -192,7 +188,7 @@ def test_the_same_connection_may_sign_in_again(server: RunningServer, client: Be
 def probe(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = write_prefab(tmp_path_factory.mktemp("probe"), COUNT, MANIFEST)
     with server.sign_up() as author:
-        added = add(server, archives.pack(folder), authorization(author)["Authorization"])
+        added = add(author, archives.pack(folder))
         assert added.status_code == 201, added.text
 
 
@@ -206,13 +202,10 @@ def test_runs_end_with_their_api_key(
     mark = "98330" if accept == "application/json" else "98331"
     answers: list[requests.Response] = []
 
-    def run() -> None:
+    def attempts() -> Iterator[Any]:
         with caller.run(call("sleep", mark=mark), accept=accept) as answer:
             answers.append(answer)
-            _ = answer.content
-
-    def attempts() -> Iterator[Any]:
-        yield run()
+            yield answer.content
 
     following = FollowingThread(attempts)
     until(lambda: sleepers(mark))
@@ -297,7 +290,7 @@ async def test_a_credential_that_ends_during_authentication_is_rejected() -> Non
         requests_.remove(opened)
     requests_.end("token 2")
     assert others.details == []
-    assert not requests_._by_id and not requests_._timers
+    assert requests_.is_empty
 
 
 async def test_a_credential_that_has_expired_ends_at_once() -> None:

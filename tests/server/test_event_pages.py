@@ -11,9 +11,6 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from repositories import Repositories, opened
-from stored_rows import add_events, body
-from support import done, until
 
 from beray import BeRayClient, NotFoundError
 from beray.server.api.tasks import MAX_EVENT_BYTES, MAX_TASK_EVENTS
@@ -30,7 +27,11 @@ from beray.server.tasks.event_pages import (
     EventPages,
 )
 from beray.server.tasks.recent_events import LoggedEvent, RecentEvents
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
+from tests.repositories import Repositories, opened
+from tests.shared_servers import ServerPool
+from tests.stored_rows import add_events, body
+from tests.support import done, until
 
 MIB = 1024 * 1024
 
@@ -206,7 +207,7 @@ def log(beray_server: RunningServer) -> Iterator[tuple[BeRayClient, int, list[An
 
 
 def get(server: RunningServer, client: BeRayClient, path: str, **more: Any) -> requests.Response:
-    headers = {"Authorization": client._session.headers["Authorization"]}
+    headers = authorization(client)
     return requests.get(f"{server.url}/api/v1{path}", headers=headers, timeout=60, **more)
 
 
@@ -288,9 +289,9 @@ def test_stalled_readers_cost_little_memory(
     assert grown < 128 * MIB
 
 
-def test_a_silent_stream_has_heartbeats_between_events(tmp_path: Path) -> None:
-    environ = {"BERAY_HEARTBEAT_SECONDS": "0.05"}
-    with RunningServer.start(tmp_path / "data", **environ) as server, server.sign_up() as client:
+def test_a_silent_stream_has_heartbeats_between_events(server_pool: ServerPool) -> None:
+    server = server_pool.server(BERAY_HEARTBEAT_SECONDS="0.05")
+    with server.sign_up() as client:
         goal = "!echo a; while ! [ -e go ]; do sleep 0.05; done; echo b"
         task_id = client.create_task(goal)["id"]
         for path in (f"/tasks/{task_id}/stream", "/tasks/stream"):

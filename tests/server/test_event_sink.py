@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repositories import opened
 
 from beray.events import MsgEventCustomUpdate, MsgEventTextChunk, MsgEventToolResult
 from beray.server.settings import Settings
@@ -20,6 +19,7 @@ from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import INLINE_CHARACTERS, TaskSink
 from beray.server.tasks.redaction import StreamRedactor
 from beray.server.tasks.usage_limits import Budget
+from tests.repositories import opened
 
 
 @asynccontextmanager
@@ -57,7 +57,7 @@ async def logged(log: EventLog, task_id: int) -> list[Any]:
 
 async def test_events_are_logged_in_the_order_in_which_they_are_emitted(tmp_path: Path) -> None:
     sizes = [10, 3 * INLINE_CHARACTERS, 0, 2 * INLINE_CHARACTERS, 5, 1]
-    results = [["x" * size, number] for number, size in enumerate(sizes)]
+    results: list[Any] = [["x" * size, number] for number, size in enumerate(sizes)]
     events = [MsgEventToolResult(tool_name="t", result=result) for result in results]
     async with new_sink(tmp_path) as (sink, log, task_id):
         await asyncio.gather(*(sink.emit(event) for event in events))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from collections import Counter
 
 import pytest
@@ -70,12 +72,21 @@ def test_an_item_that_waits_is_not_added_twice() -> None:
 
 
 def test_removed_items_do_not_accumulate() -> None:
+    kept = 0
+
+    class Item(int):
+        def __del__(self) -> None:
+            nonlocal kept
+            kept -= 1
+
     queue = FairQueue(slots=1)
     queue.add("a", 0)
-    for item in range(1, 10_000):
+    for number in range(1, 10_000):
+        item = Item(number)
+        kept += 1
         queue.add("a", item)
         queue.remove(item)
-    assert len(queue._waiting["a"].heap) < 200
+    assert kept < 200
     assert queue.take() == ("a", 0)
 
 
@@ -170,29 +181,37 @@ async def test_a_slot_assigned_to_a_cancelled_coroutine_is_not_lost() -> None:
 
 
 async def test_more_than_the_maximum_are_rejected_before_they_start() -> None:
+    class Subject:
+        """User whose end of life can be observed."""
+
     slots = FairSlots(1, subject_waiting=2)
     go_on = asyncio.Event()
+    subject = Subject()
+    kept = weakref.ref(subject)
 
-    async def use() -> None:
-        async with slots.slot("a"):
+    async def use(subject: Subject) -> None:
+        async with slots.slot(subject):
             await go_on.wait()
 
-    def begin() -> asyncio.Task[None]:
-        slots.require_place("a")
-        task = asyncio.create_task(use())
-        slots.count("a", task)
+    def begin(subject: Subject) -> asyncio.Task[None]:
+        slots.require_place(subject)
+        task = asyncio.create_task(use(subject))
+        slots.count(subject, task)
         return task
 
-    begun = [begin(), begin()]
+    begun = [begin(subject), begin(subject)]
     with pytest.raises(QueueFull, match="2 of your calls are already waiting"):
-        begin()
+        begin(subject)
     slots.require_place("b", 2)
     await asyncio.sleep(0)
-    begun.append(begin())
+    begun.append(begin(subject))
     with pytest.raises(QueueFull):
-        slots.require_place("a")
+        slots.require_place(subject)
     go_on.set()
     await asyncio.gather(*begun)
     await asyncio.sleep(0)
-    assert not slots._members
-    slots.require_place("a", 2)
+    slots.require_place(subject, 2)
+    del subject
+    begun.clear()
+    gc.collect()
+    assert kept() is None, "a user without calls is forgotten"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import done, until
 
 from beray import BeRayClient
 from beray.events import MsgEventCustomUpdate
 from beray.server.workspace import watcher
 from beray.server.workspace.watcher import FileWatcher
+from tests.support import done, until
 
 
 def changes(events: list[Any]) -> list[dict[str, Any]]:

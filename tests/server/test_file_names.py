@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from support import done
-from work_dirs import Files
 
 from beray import BeRayClient
 from beray.testing import RunningServer
 from beray.transfers.wire_names import ANY_BYTES
+from tests.support import done
+from tests.work_dirs import Files
 
 pytestmark = pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
 

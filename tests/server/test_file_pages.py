@@ -10,12 +10,12 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from work_dirs import TASK, changing_folders, make_chain, open_descriptors
 
 from beray.schema import FileItem
 from beray.server.api import page_tokens
 from beray.server.workspace import safe_open
 from beray.server.workspace.workspace import InvalidPath, Workspace, Workspaces
+from tests.work_dirs import TASK, changing_folders, make_chain, open_descriptors
 
 pytestmark = pytest.mark.usefixtures("resolution")
 NAMES = ["a", "a ", "a%2F", "a+b", "a-", "a.", "a b&c=d", "#", "?x", "'\"", "\\", "ä", "é", "日本", "\U0001f600",

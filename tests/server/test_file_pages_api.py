@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from work_dirs import Files, detail
 
 from beray.testing import RunningServer
+from tests.work_dirs import Files, detail
 
 
 @pytest.fixture(scope="module")

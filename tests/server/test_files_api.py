@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from work_dirs import MIB, Files, detail
 
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
+from tests.work_dirs import MIB, Files, detail
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,8 @@ def test_files_of_other_users_are_not_found(files: Files, beray_server: RunningS
     files.put("a", b"mine")
     with beray_server.sign_up() as stranger:
         theirs = copy.copy(files)
-        theirs.session = stranger._session
+        theirs.session = requests.Session()
+        theirs.session.headers.update(authorization(stranger))
         absent = f"Task {files.task_id} does not exist."
         for response in (
             theirs.get("a"),

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from work_dirs import TASK, open_descriptors
 
 from beray.server.files.http_ranges import BLOCK_BYTES, IncompleteFile
 from beray.server.workspace import archive
 from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, Workspaces
+from tests.work_dirs import TASK, open_descriptors
 
 
 @pytest.fixture

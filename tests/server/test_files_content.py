@@ -11,8 +11,9 @@ import sys
 import psutil
 import pytest
 import requests
-from support import until
-from work_dirs import MIB, Files, detail
+
+from tests.support import until
+from tests.work_dirs import MIB, Files, detail
 
 
 def test_uploaded_content_is_downloaded_unchanged(files: Files) -> None:

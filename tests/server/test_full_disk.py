@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_files import down, removed, up, up_temp
-from gateway_support import Agent, exchange
-from small_disk import fill, mounted
-from support import done, sleepers, text, until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from beray import APIError, BeRayClient
 from beray.server.storage.disk_reserve import FILE_NAME
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
 from beray.testing.server import PASSWORD
+from tests.gateway_files import down, removed, up, up_temp
+from tests.gateway_support import Agent, exchange
+from tests.small_disk import fill, mounted
+from tests.support import done, sleepers, text, until
 
 RESERVE = 4 * 1024 * 1024
 WAITING = "!until [ -e go ]; do sleep 0.05; done"
@@ -35,7 +35,7 @@ def start(disk: Path, **settings: str) -> RunningServer:
     data_dir = disk / "data"
     data_dir.mkdir()
     (data_dir / "test-server.log").symlink_to(disk.parent / "server.log")
-    return RunningServer.start(data_dir, **settings)
+    return RunningServer.start(data_dir, settings)
 
 
 def go_on(server: RunningServer, task_id: int) -> None:
@@ -119,7 +119,7 @@ def use_up(disk: Path, client: BeRayClient) -> Path:
 def socket(server: RunningServer, client: BeRayClient, chat: str) -> ClientConnection:
     """Open the WebSocket of a chat."""
     url = f"{server.url.replace('http', 'ws', 1)}/v1/agent_ws/{chat}/"
-    headers = {"Authorization": str(client._session.headers["Authorization"])}
+    headers = authorization(client)
     return connect(url, additional_headers=headers, proxy=None)
 
 

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from gateway_support import pieces
-from repositories import Repositories, opened
-from small_disk import fill, mounted
 
 from beray.server.accounts.verification_codes import VerificationCodes
 from beray.server.http.client_address import Client
@@ -23,6 +20,9 @@ from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
 from beray.server.storage.log_transaction import NewEvent
 from beray.server.storage.tasks import TaskSpec
 from beray.server.workspace.workspace import Workspaces
+from tests.gateway_support import pieces
+from tests.repositories import Repositories, opened
+from tests.small_disk import fill, mounted
 
 RESERVE = 4 * 1024 * 1024
 ADDRESS = "new@example.test"

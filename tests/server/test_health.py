@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 import requests
-from repositories import opened
-from support import until
 
 from beray.events import TaskStatusChanged
 from beray.server.services import DATABASE_FILE
@@ -23,6 +21,8 @@ from beray.server.storage.log_transaction import LogTransaction, NewEvent
 from beray.server.storage.tasks import TaskSpec
 from beray.testing import RunningServer
 from beray.version import __version__
+from tests.repositories import opened
+from tests.support import until
 
 
 @pytest.fixture(scope="module")

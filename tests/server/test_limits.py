@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 import requests
-from support import WITHOUT_BUBBLEWRAP, done, sleepers, text
 
 from beray import BeRayClient
 from beray.server import lifecycle
-from beray.testing import RunningServer
+from beray.testing import RunningServer, raw_request
+from tests.shared_servers import ServerPool
+from tests.support import WITHOUT_BUBBLEWRAP, done, sleepers, text
 
 MIB = 1024 * 1024
 PUBLIC_URL = "https://beray.example.test"
@@ -32,12 +33,8 @@ def nested(depth: int) -> str:
 
 
 def post(client: BeRayClient, body: str) -> requests.Response:
-    return client._session.post(
-        f"{client.base_url}/api/v1/tasks/",
-        data=body.encode("utf-8"),
-        headers={"Content-Type": "application/json"},
-        timeout=30,
-    )
+    headers = {"Content-Type": "application/json"}
+    return raw_request(client, "POST", "/api/v1/tasks/", data=body.encode(), headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -100,23 +97,22 @@ def test_a_chunked_body_beyond_the_limit_is_rejected(beray_client: BeRayClient) 
             yield b" " * MIB
         yield b" "
 
-    url = f"{beray_client.base_url}/api/v1/tasks/"
     headers = {"Content-Type": "application/json"}
-    response = beray_client._session.post(url, data=chunks(), headers=headers, timeout=30)
+    response = raw_request(beray_client, "POST", "/api/v1/tasks/", data=chunks(), headers=headers)
     assert response.status_code == 413
     assert "at most 16777216 bytes" in response.json()["detail"]
     assert response.headers["X-Request-ID"]
 
 
 @pytest.mark.parametrize("query", ["", "?a=b"])
-def test_a_redirect_stays_on_the_host(tmp_path: Path, query: str) -> None:
-    with RunningServer.start(tmp_path / "data", BERAY_PUBLIC_URL=PUBLIC_URL) as server:
-        response = requests.post(
-            f"{server.url}/api/v1/tasks{query}",
-            headers={"Host": "evil.example"},
-            allow_redirects=False,
-            timeout=10,
-        )
+def test_a_redirect_stays_on_the_host(server_pool: ServerPool, query: str) -> None:
+    server = server_pool.server(BERAY_PUBLIC_URL=PUBLIC_URL)
+    response = requests.post(
+        f"{server.url}/api/v1/tasks{query}",
+        headers={"Host": "evil.example"},
+        allow_redirects=False,
+        timeout=10,
+    )
     assert response.status_code == 307
     assert response.headers["Location"] == f"/api/v1/tasks/{query}"
 
@@ -148,7 +144,7 @@ def test_simultaneous_wrong_passwords_are_counted(tmp_path: Path) -> None:
 
 def test_a_trusted_proxy_reports_the_client_address(tmp_path: Path) -> None:
     environ = {"BERAY_TRUSTED_PROXIES": "127.0.0.1", **WITHOUT_BUBBLEWRAP}
-    with RunningServer.start(tmp_path / "data", **environ) as server:
+    with RunningServer.start(tmp_path / "data", environ) as server:
         assert statuses(server, "behind@example.test", 12, elsewhere=True) == [401] * 12
 
 
@@ -165,22 +161,21 @@ def test_a_task_whose_creation_fails_does_not_exist(tmp_path: Path) -> None:
         workspaces = server.data_dir / "workspaces"
         workspaces.rename(tmp_path / "aside")
         workspaces.touch()
-        url = f"{server.url}/api/v1/tasks/"
-        call: dict[str, Any] = {
-            "json": {"goal": "!echo made"},
-            "headers": {"Idempotency-Key": "once"},
-            "timeout": 10,
-        }
-        assert client._session.post(url, **call).status_code == 500
+
+        def create() -> requests.Response:
+            body, headers = {"goal": "!echo made"}, {"Idempotency-Key": "once"}
+            return raw_request(client, "POST", "/api/v1/tasks/", json=body, headers=headers)
+
+        assert create().status_code == 500
         assert client.list_tasks() == []
         workspaces.unlink()
         (tmp_path / "aside").rename(workspaces)
-        task = client._session.post(url, **call).json()
+        task = create().json()
         assert text(list(client.stream_task_updates(task["id"]))) == "made\n"
 
 
 @pytest.fixture(params=["auto", "none"])
-def bounded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BeRayClient]:
+def bounded(request: pytest.FixtureRequest, server_pool: ServerPool) -> Iterator[BeRayClient]:
     environ = {
         "BERAY_SANDBOX": str(request.param),
         "BERAY_TASK_MAX_FILE_BYTES": "1000000",
@@ -189,8 +184,8 @@ def bounded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BeRayCli
         "BERAY_TASK_MAX_MEMORY_BYTES": "100000000",
         "BERAY_TASK_OUTPUT_BYTES": "200000",
     }
-    with RunningServer.start(tmp_path / "data", **environ) as server:
-        yield server.sign_up()
+    with server_pool.server(**environ).sign_up() as client:
+        yield client
 
 
 def test_a_command_has_limits(bounded: BeRayClient) -> None:

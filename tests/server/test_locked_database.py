@@ -6,18 +6,19 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
-from gateway_files import removed, up, up_temp
-from gateway_support import Agent, exchange
-from support import text, until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from beray import BeRayClient
 from beray.server.services import DATABASE_FILE
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization, raw_request
+from tests.gateway_files import removed, up, up_temp
+from tests.gateway_support import Agent, exchange
+from tests.support import text, until
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +45,9 @@ def waits(server: RunningServer) -> int:
     return server.log.read_text().count("events wait for the end of a shortage")
 
 
-def authorization(client: BeRayClient) -> str:
-    return str(client._session.headers["Authorization"])
-
-
-def request(client: BeRayClient, method: str, path: str, **options: object) -> requests.Response:
+def request(client: BeRayClient, method: str, path: str, **options: Any) -> requests.Response:
     """Make a request once, without the repeats of the client."""
-    headers = {"Authorization": authorization(client)}
-    url = f"{client.base_url}/api/v1{path}"
-    return requests.request(method, url, headers=headers, timeout=60, **options)  # type: ignore[arg-type]
+    return raw_request(client, method, f"/api/v1{path}", timeout=60, **options)
 
 
 def test_a_running_task_continues_without_losing_events(server: RunningServer) -> None:
@@ -94,7 +89,7 @@ def test_requests_that_write_are_answered_with_503(server: RunningServer) -> Non
             with pytest.raises(InvalidStatus) as caught:
                 connect(
                     f"{server.url.replace('http', 'ws', 1)}/v1/agent_ws/new/",
-                    additional_headers={"Authorization": authorization(client)},
+                    additional_headers=authorization(client),
                     proxy=None,
                     open_timeout=30,
                 )

@@ -16,9 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
-from repositories import Repositories, opened
 from sqlalchemy import func, select, update
-from support import until
 
 from beray import APIError, UnprocessableEntityError
 from beray.server.accounts import mail as mail_module
@@ -31,6 +29,8 @@ from beray.server.storage.tables import VerificationCode
 from beray.server.storage.times import utc_now
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD, free_port
+from tests.repositories import Repositories, opened
+from tests.support import until
 
 CLIENT = Client("192.0.2.1", False)
 
@@ -67,7 +67,7 @@ class Inbox:
 
     def newest_code(self) -> str:
         mail = email.message_from_bytes(self.mails[-1], policy=email.policy.default)
-        words = mail.get_content().split()
+        words: list[str] = mail.get_content().split()
         return next(word for word in words if word.isdigit())
 
 
@@ -94,7 +94,7 @@ def environ(port: int) -> dict[str, str]:
 def test_addresses_beyond_ascii_need_smtputf8(tmp_path: Path) -> None:
     with (
         smtp_server(utf8=False) as (inbox, settings),
-        RunningServer.start(tmp_path / "data", **settings) as server,
+        RunningServer.start(tmp_path / "data", settings) as server,
     ):
         client = server.client()
         for _ in range(2):  # the second need not wait, either
@@ -109,7 +109,7 @@ def test_addresses_beyond_ascii_need_smtputf8(tmp_path: Path) -> None:
 def test_addresses_beyond_ascii_are_mailed_with_smtputf8(tmp_path: Path) -> None:
     with (
         smtp_server(utf8=True) as (inbox, settings),
-        RunningServer.start(tmp_path / "data", **settings) as server,
+        RunningServer.start(tmp_path / "data", settings) as server,
     ):
         client = server.client()
         client.request_verification_code("Jürgen@bücher.test")
@@ -121,7 +121,7 @@ def test_addresses_beyond_ascii_are_mailed_with_smtputf8(tmp_path: Path) -> None
 def test_internationalized_domains_work_without_smtputf8(tmp_path: Path) -> None:
     with (
         smtp_server(utf8=False) as (inbox, settings),
-        RunningServer.start(tmp_path / "data", **settings) as server,
+        RunningServer.start(tmp_path / "data", settings) as server,
     ):
         client = server.client()
         client.request_verification_code("Ada@Bücher.test")
@@ -156,7 +156,7 @@ def test_a_rejection_by_the_mail_server_is_reported(
 ) -> None:
     with smtp_server(utf8=True) as (inbox, settings):
         inbox.rcpt_status, inbox.data_status = rcpt, data
-        with RunningServer.start(tmp_path / "data", **settings) as server:
+        with RunningServer.start(tmp_path / "data", settings) as server:
             client = server.client()
             with pytest.raises(APIError, match=reason) as caught:
                 client.request_verification_code("ada@example.test")
@@ -167,7 +167,7 @@ def test_a_rejection_by_the_mail_server_is_reported(
 
 def test_mails_of_the_whole_server_are_limited(tmp_path: Path) -> None:
     with smtp_server(utf8=False) as (inbox, settings):
-        with RunningServer.start(tmp_path / "data", BERAY_MAILS_PER_HOUR="3", **settings) as server:
+        with RunningServer.start(tmp_path / "data", settings, BERAY_MAILS_PER_HOUR="3") as server:
             client = server.client()
             client.request_verification_code("0@example.test")
             with pytest.raises(APIError, match="Request another one"):

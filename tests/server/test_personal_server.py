@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from raw_http import send_raw
 from starlette.datastructures import Headers
 
 from beray.server.api.personal import problem
 from beray.testing import RunningServer
+from tests.raw_http import send_raw
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def server(
         "public": {"BERAY_PUBLIC_URL": "https://beray.example.test"},
     }[request.param]
     data_dir: Path = tmp_path_factory.mktemp(request.param)
-    with RunningServer.start(data_dir, **settings) as server:
+    with RunningServer.start(data_dir, settings) as server:
         yield server
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import requests
-from support import until
 
 from beray import BeRayClient
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization, raw_request
+from tests.support import until
 
 SHARED = {"BERAY_PUBLIC_URL": "https://beray.example"}
 
@@ -22,7 +22,7 @@ SHARED = {"BERAY_PUBLIC_URL": "https://beray.example"}
 def shared(tmp_path: Path) -> Iterator[RunningServer]:
     """A shared server with three slots, of which one user may have two."""
     slots = {"BERAY_SLOTS": "3", "BERAY_CHAT_SLOTS": "3", "BERAY_USER_QUEUED": "1000"}
-    with RunningServer.start(tmp_path / "data", **SHARED, **slots) as server:
+    with RunningServer.start(tmp_path / "data", SHARED | slots) as server:
         yield server
 
 
@@ -41,9 +41,7 @@ def started(server: RunningServer) -> list[tuple[int, int]]:
 
 
 def create(client: BeRayClient, goal: str, **headers: str) -> requests.Response:
-    return client._session.post(
-        f"{client.base_url}/api/v1/tasks/", json={"goal": goal}, headers=headers, timeout=30
-    )
+    return raw_request(client, "POST", "/api/v1/tasks/", json={"goal": goal}, headers=headers)
 
 
 def test_endless_tasks_of_a_user_leave_a_slot_to_others(shared: RunningServer) -> None:
@@ -66,7 +64,7 @@ def test_many_tasks_of_a_user_do_not_delay_anothers(tmp_path: Path) -> None:
         requests.put(
             f"{server.url}/api/v1/tasks/{blocker}/files/content?path=go",
             data=b"",
-            headers=dict(greedy._session.headers),
+            headers=authorization(greedy),
             timeout=10,
         ).raise_for_status()
         for task in mine:
@@ -109,7 +107,7 @@ def test_stopping_a_queued_task_takes_it_out_of_the_queue(tmp_path: Path) -> Non
 
 def test_a_full_queue_refuses_new_tasks_and_answers_repeated_ones(tmp_path: Path) -> None:
     environ = {"BERAY_SLOTS": "1", "BERAY_USER_QUEUED": "2"}
-    with RunningServer.start(tmp_path / "data", **SHARED, **environ) as server:
+    with RunningServer.start(tmp_path / "data", SHARED | environ) as server:
         client, other = server.sign_up(), server.sign_up()
         running = create(client, "!sleep infinity").json()["id"]
         until(lambda: status(client, running) == "RUNNING")
@@ -122,9 +120,8 @@ def test_a_full_queue_refuses_new_tasks_and_answers_repeated_ones(tmp_path: Path
         assert "BERAY_USER_QUEUED" in refused.json()["detail"]
         assert int(refused.headers["Retry-After"]) > 0
         assert create(client, "!true", **key).json()["id"] == second.json()["id"]
-        held = client._session.post(
-            f"{client.base_url}/api/v1/tasks/", json={"goal": "!true", "start": False}, timeout=30
-        )
+        body = {"goal": "!true", "start": False}
+        held = raw_request(client, "POST", "/api/v1/tasks/", json=body)
         assert held.status_code == 429
         assert len(client.list_tasks()) == 3
         assert create(other, "!true").status_code == 200
@@ -135,17 +132,13 @@ def test_a_full_queue_refuses_new_tasks_and_answers_repeated_ones(tmp_path: Path
 
 def test_creations_side_by_side_do_not_exceed_the_limit(tmp_path: Path) -> None:
     environ = {"BERAY_SLOTS": "1", "BERAY_USER_QUEUED": "5"}
-    with RunningServer.start(tmp_path / "data", **SHARED, **environ) as server:
+    with RunningServer.start(tmp_path / "data", SHARED | environ) as server:
         client = server.sign_up()
         running = create(client, "!sleep infinity").json()["id"]
         until(lambda: status(client, running) == "RUNNING")
 
         def attempt(_: int) -> int:
-            url = f"{client.base_url}/api/v1/tasks/"
-            headers = dict(client._session.headers)
-            return requests.post(
-                url, json={"goal": "!true"}, headers=headers, timeout=30
-            ).status_code
+            return create(client, "!true").status_code
 
         with ThreadPoolExecutor(16) as pool:
             found = sorted(pool.map(attempt, range(30)))
@@ -162,9 +155,8 @@ def test_a_personal_server_has_no_limits_of_users(tmp_path: Path) -> None:
 
 
 def send(client: BeRayClient, chat: str, message: str) -> requests.Response:
-    return client._session.post(
-        f"{client.base_url}/api/v1/chats/{chat}/messages", json={"text": message}, timeout=30
-    )
+    path = f"/api/v1/chats/{chat}/messages"
+    return raw_request(client, "POST", path, json={"text": message})
 
 
 def test_endless_answers_of_a_user_leave_a_slot_to_others(shared: RunningServer) -> None:
@@ -185,7 +177,7 @@ def test_endless_answers_of_a_user_leave_a_slot_to_others(shared: RunningServer)
 
 def test_too_many_waiting_messages_are_rejected(tmp_path: Path) -> None:
     environ = {"BERAY_CHAT_SLOTS": "1", "BERAY_USER_QUEUED": "1"}
-    with RunningServer.start(tmp_path / "data", **SHARED, **environ) as server:
+    with RunningServer.start(tmp_path / "data", SHARED | environ) as server:
         client, other = server.sign_up(), server.sign_up()
         running = send(client, "one", "!sleep infinity").json()["id"]
         until(lambda: status(client, running) == "RUNNING")
@@ -200,7 +192,7 @@ def test_too_many_waiting_messages_are_rejected(tmp_path: Path) -> None:
 
 
 def test_a_task_on_a_shared_server_ends_after_its_time(tmp_path: Path) -> None:
-    with RunningServer.start(tmp_path / "data", **SHARED, BERAY_TASK_SECONDS="0.5") as server:
+    with RunningServer.start(tmp_path / "data", SHARED, BERAY_TASK_SECONDS="0.5") as server:
         client = server.sign_up()
         events = list(client.stream_task_updates(client.create_task("!sleep infinity")["id"]))
         assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "budget")

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support import done, text, until
 
 from beray.server.sandbox import bubblewrap, detection, probe
 from beray.server.sandbox.probe import Decision
@@ -20,6 +19,7 @@ from beray.server.sandbox.sandbox import Sandbox, SandboxUnavailable
 from beray.server.settings import Settings
 from beray.testing import RunningServer
 from beray.testing.server import FORKER
+from tests.support import done, text, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap exists on Linux only")
 

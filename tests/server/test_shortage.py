@@ -16,8 +16,6 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from repositories import opened
-from support import text, until
 from websockets.sync.client import connect
 
 from beray.events import TaskStatusChanged
@@ -26,7 +24,9 @@ from beray.server.storage.log_transaction import LogTransaction, NewEvent
 from beray.server.storage.shortage import is_shortage
 from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks.end_writer import EndWriter
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
+from tests.repositories import opened
+from tests.support import text, until
 
 pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
 LOW_LIMIT = 8
@@ -71,7 +71,7 @@ def test_a_running_task_and_its_stream_survive(server: RunningServer) -> None:
         with without_descriptors(server.pid):
             for event in stream:
                 seen.append(event)
-                if "6" in event.get("text", ""):
+                if "6" in str(event.get("text", "")):
                     break
         seen += stream
         assert seen[-1]["type"] == "TASK_STATUS" and seen[-1]["status"] == "COMPLETED"
@@ -89,7 +89,7 @@ def test_a_chat_message_is_answered_when_descriptors_are_available_again(
 ) -> None:
     with server.sign_up() as client:
         url = server.url.replace("http", "ws", 1) + "/v1/agent_ws/0/"
-        headers = {"Authorization": str(client._session.headers["Authorization"])}
+        headers = authorization(client)
         with connect(url, additional_headers=headers, proxy=None) as connection:
             assert json.loads(connection.recv(30)) == {"type": "STATUS"}
             seen = server.log.read_text().count("shortage")
@@ -124,7 +124,7 @@ async def test_the_event_log_waits(tmp_path: Path) -> None:
         with without_descriptors(os.getpid()):
             pending = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
             # The batch has been tried once it is removed from the waiting events.
-            until(lambda: not event_log._waiting)
+            until(lambda: not event_log.waiting_events)
             assert not pending.done()
         assert await pending == 1
         await event_log.close()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import until
 
 from beray import local_server
 from beray.server import startup_report
@@ -23,6 +22,7 @@ from beray.server.settings import Settings
 from beray.server.startup_report import Finding, StartupReport
 from beray.testing import RunningServer
 from beray.testing.server import free_port
+from tests.support import until
 
 ISOLATED = Decision("bubblewrap")
 OWN_NETWORK = NetworkState("own")

@@ -17,19 +17,19 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from support import sleepers, text, until
 
 from beray import BeRayClient
 from beray.server import lifecycle
 from beray.server.runtime import logging_setup
-from beray.testing import RunningServer
+from beray.testing import RunningServer, raw_request
 from beray.testing.server import FORKER, PASSWORD
+from tests.support import sleepers, text, until
 
 
 def open_stream(client: BeRayClient, task_id: int) -> Iterator[Any]:
     """The events of one connection, as they come; ends when the server ends it."""
-    url = f"{client.base_url}/api/v1/tasks/{task_id}/stream"
-    with client._session.get(url, stream=True, timeout=30) as response:
+    path = f"/api/v1/tasks/{task_id}/stream"
+    with raw_request(client, "GET", path, stream=True) as response:
         for line in response.iter_lines():
             if line.startswith(b"data: "):
                 yield json.loads(line[6:])

@@ -9,7 +9,6 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from repositories import opened
 from sqlalchemy import MetaData, create_engine, select
 
 from beray.server.storage import migrations
@@ -19,6 +18,7 @@ from beray.server.storage.sqlite.engine import WAL_BYTES
 from beray.server.storage.tables import VerificationCode
 from beray.server.storage.tasks import TaskSpec
 from beray.server.storage.times import utc_now
+from tests.repositories import opened
 
 
 def alembic_config() -> Config:

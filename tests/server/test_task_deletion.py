@@ -10,8 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from repositories import Repositories, opened
-from support import done, until
 
 from beray import NotFoundError
 from beray.server.services import DATABASE_FILE
@@ -24,6 +22,8 @@ from beray.server.tasks import deletion as task_deletion
 from beray.server.tasks.deletion import RETAINED_FREE_PAGES, TaskDeletion
 from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
+from tests.repositories import Repositories, opened
+from tests.support import done, until
 
 EVENTS = 20_000
 

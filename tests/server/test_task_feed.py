@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import requests
-from repositories import opened
-from support import done, until
 
 from beray import BeRayClient, NotFoundError, UnprocessableEntityError
 from beray.events import MsgError, MsgEventSendFile, MsgEventTextChunk
 from beray.server.storage import task_changes
 from beray.server.storage.times import utc_now
 from beray.server.tasks.preview import MAX_CHARACTERS, LastLines
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
+from tests.repositories import opened
+from tests.support import done, until
 
 
 def taken(client: BeRayClient, count: int, behind: str | None = None) -> list[Any]:
@@ -153,7 +153,7 @@ def test_a_held_task_that_is_let_go_is_a_change(beray_client: BeRayClient) -> No
 def test_the_wire_is_one_line_of_json_for_each_update(beray_server: RunningServer) -> None:
     with beray_server.sign_up() as client:
         done(client, "!printf 'ü\\n'")
-        headers = {"Authorization": client._session.headers["Authorization"]}
+        headers = authorization(client)
     url = f"{beray_server.url}/api/v1/tasks/stream"
     with requests.get(url, headers=headers, stream=True, timeout=10) as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import refusal
-from support import text
 
 from beray import BeRayClient
 from beray.testing import RunningServer
+from tests.gateway_support import refusal
 from tests.server.agents.fake_openai import Call, Reply
-from tests.server.agents.model_server import model_server
+from tests.server.agents.model_server import ModelServer
+from tests.support import text
 
 AGENT = Path(__file__).with_name("agents") / "acp_agent.py"
 ASK = """
@@ -93,8 +93,8 @@ def test_processes_have_a_token_and_a_url_where_the_task_asks_for_it(
         assert seen == {"url": None, "token": None}
 
 
-def test_the_commands_of_a_model_have_it_where_the_task_asks_for_it(tmp_path: Path) -> None:
-    with model_server(tmp_path / "data") as models, models.server.sign_up() as client:
+def test_the_commands_of_a_model_have_it_where_the_task_asks_for_it(models: ModelServer) -> None:
+    with models.server.sign_up() as client:
         for asked in (True, False):
             call = Call("run_command", {"command": COMMAND})
             goal = models.script(f"ask {asked}", Reply(calls=[call]), Reply("done"))

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import requests
-from stored_rows import add_tasks
-from support import done
 
 from beray import BeRayClient, UnprocessableEntityError
 from beray.server.api.tasks import MAX_TASKS
 from beray.server.tasks.feed import MAX_MESSAGE_BYTES, MAX_MESSAGE_TASKS
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
+from tests.stored_rows import add_tasks
+from tests.support import done
 
 
 def get(server: RunningServer, client: BeRayClient, path: str, **more: Any) -> requests.Response:
-    headers = {"Authorization": client._session.headers["Authorization"], **more.pop("headers", {})}
+    headers = {**authorization(client), **more.pop("headers", {})}
     return requests.get(f"{server.url}{path}", headers=headers, timeout=60, **more)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import requests
-from support import done, sleepers, text, until
 
 from beray import BeRayClient, ConflictError, NotFoundError, UnprocessableEntityError
-from beray.testing import RunningServer
+from beray.testing import RunningServer, raw_request
+from tests.shared_servers import ServerPool
+from tests.support import done, sleepers, text, until
 
 
 def test_the_events_of_a_command(beray_client: BeRayClient) -> None:
@@ -88,8 +89,7 @@ def test_a_goal_in_words_fails_and_says_what_to_configure(beray_client: BeRayCli
      {"goal": "x", "tools": "y"}, {"goal": "x" * 200_001}, {"goal": "x", "start": "perhaps"}, []],
 )  # fmt: skip
 def test_invalid_goals_are_rejected(beray_client: BeRayClient, body: Any) -> None:
-    url = f"{beray_client.base_url}/api/v1/tasks/"
-    response = beray_client._session.post(url, json=body, timeout=10)
+    response = raw_request(beray_client, "POST", "/api/v1/tasks/", json=body)
     assert response.status_code == 422
     assert response.json()["detail"]
     assert beray_client.list_tasks() == []
@@ -203,8 +203,7 @@ def test_a_strangers_task_is_not_there(
 
 @pytest.mark.parametrize("task_id", ["0", "-1", "x", "1.5", "9" * 30])
 def test_ids_that_are_none(beray_client: BeRayClient, task_id: str) -> None:
-    url = f"{beray_client.base_url}/api/v1/tasks/{task_id}"
-    response = beray_client._session.get(url, timeout=10)
+    response = raw_request(beray_client, "GET", f"/api/v1/tasks/{task_id}")
     assert response.status_code in (404, 422)
     assert response.json()["detail"]
 
@@ -212,8 +211,8 @@ def test_ids_that_are_none(beray_client: BeRayClient, task_id: str) -> None:
 def test_the_stream_on_the_wire(beray_client: BeRayClient) -> None:
     """As published clients read it: each ``data:`` line is one whole JSON object."""
     events = done(beray_client, "!printf 'two\\nlines'; printf '\\342\\200\\250'")
-    url = f"{beray_client.base_url}/api/v1/tasks/{events[0]['task_id']}/stream"
-    with beray_client._session.get(url, stream=True, timeout=10) as response:
+    path = f"/api/v1/tasks/{events[0]['task_id']}/stream"
+    with raw_request(beray_client, "GET", path, stream=True) as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")
         body = response.content
     lines = body.decode().split("\n")
@@ -235,9 +234,12 @@ def test_every_place_to_resume_at(beray_client: BeRayClient) -> None:
 @pytest.mark.parametrize("last", ["x", "-1", "99999", "1.0", "²", "9" * 40])
 def test_a_last_event_id_that_is_none(beray_client: BeRayClient, last: str) -> None:
     task_id = done(beray_client, "!true")[0]["task_id"]
-    url = f"{beray_client.base_url}/api/v1/tasks/{task_id}/stream"
-    headers = {"Last-Event-ID": last.encode()}
-    response = beray_client._session.get(url, headers=headers, timeout=10)
+    response = raw_request(
+        beray_client,
+        "GET",
+        f"/api/v1/tasks/{task_id}/stream",
+        headers={"Last-Event-ID": last.encode()},
+    )
     assert response.status_code == 422
     with pytest.raises(UnprocessableEntityError):
         next(beray_client.stream_task_updates(task_id, last_event_id="99999"))
@@ -253,14 +255,14 @@ def test_many_watchers_see_the_same(beray_client: BeRayClient) -> None:
     assert text(everything[0]) == "".join(f"{number}\n" for number in range(300))
 
 
-def test_heartbeats_are_comments(tmp_path: Path) -> None:
-    with RunningServer.start(tmp_path / "data", BERAY_HEARTBEAT_SECONDS="0.05") as server:
-        client = server.sign_up()
+def test_heartbeats_are_comments(server_pool: ServerPool) -> None:
+    with server_pool.server(BERAY_HEARTBEAT_SECONDS="0.05").sign_up() as client:
         task_id = client.create_task("!sleep 30")["id"]
-        url = f"{server.url}/api/v1/tasks/{task_id}/stream"
-        with client._session.get(url, stream=True, timeout=10) as response:
+        path = f"/api/v1/tasks/{task_id}/stream"
+        with raw_request(client, "GET", path, stream=True) as response:
             lines = response.iter_lines()
             assert next(line for line in lines if line.startswith(b":")) == b": alive"
+        client.stop_task(task_id)
 
 
 @pytest.mark.parametrize("path", ["/nonesuch", "/api/v1/nonesuch", "/api/v1/tasks/1/nonesuch"])
@@ -278,7 +280,7 @@ def test_health_and_docs(beray_server: RunningServer) -> None:
 
 
 def test_bodies_beyond_the_limit_are_rejected(beray_client: BeRayClient) -> None:
-    url = f"{beray_client.base_url}/api/v1/tasks/"
-    response = beray_client._session.post(url, data=b"x" * (17 * 1024 * 1024), timeout=30)
+    body = b"x" * (17 * 1024 * 1024)
+    response = raw_request(beray_client, "POST", "/api/v1/tasks/", data=body)
     assert response.status_code == 413
     assert response.json()["detail"]

@@ -44,7 +44,7 @@ def test_an_interrupted_answer_is_in_the_transcript(tmp_path: Path, how: str) ->
     program.parent.mkdir()
     program.write_text(AGENT)
     environ = {"BERAY_COMMAND": f"python3 {program}", "BERAY_AGENT_PATHS": str(program.parent)}
-    with RunningServer.start(tmp_path / "data", **environ) as server, server.sign_up() as client:
+    with RunningServer.start(tmp_path / "data", environ) as server, server.sign_up() as client:
 
         def events(task: Any, up_to: str = "") -> list[Any]:
             found: list[Any] = []

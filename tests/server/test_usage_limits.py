@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from repositories import Repositories, opened
 
 from beray.server.runners.base import BudgetExceeded, Usage
 from beray.server.settings import Settings
 from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks.usage_limits import Budget
+from tests.repositories import Repositories, opened
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def budget(repositories: Repositories, settings: Settings, email: str = "a@b.exa
     ],
 )
 async def test_a_day_is_spent_by_all_tasks_of_its_user(
-    repositories: Repositories, tmp_path: Path, limit: dict[str, float], usage: Usage, words: str
+    repositories: Repositories, tmp_path: Path, limit: dict[str, Any], usage: Usage, words: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, **limit)
     with pytest.raises(BudgetExceeded, match=f"{words} for all your tasks of today is reached"):

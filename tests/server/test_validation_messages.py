@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from beray import BeRayClient
 from beray.server.api.tasks import TaskRequest
 from beray.server.http.validation_errors import from_validation_error
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
 
 LIBRARY_WORDING = re.compile(
     r"Input should|should have|should match|Field required|Extra inputs|unable to parse|"
@@ -57,7 +57,7 @@ def test_messages_of_every_route_contain_no_wording_of_a_library(
 ) -> None:
     document = requests.get(f"{beray_server.url}/openapi.json", timeout=30).json()
     task_id = beray_client.create_task("!true", start=False)["id"]
-    token = {"Authorization": beray_client._session.headers["Authorization"]}
+    token = authorization(beray_client)
     key = beray_client.create_api_key("validation", agent_id="validation")["key"]
     checked = 0
     with requests.Session() as session:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from work_dirs import TASK, put, read, staged
 
 from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, Workspaces
+from tests.work_dirs import TASK, put, read, staged
 
 pytestmark = pytest.mark.usefixtures("resolution")
 
@@ -54,9 +54,10 @@ def test_parents_of_a_failed_write_are_removed(
     workspaces: Workspaces, workspace: Workspace, work_dir: Path
 ) -> None:
     (work_dir / "kept").mkdir()
-    with pytest.raises(MissingPath), workspace.write("kept/made/made/file") as writer:
+    with pytest.raises(MissingPath), workspace.write("kept/made/made/file"):
         # The rename is the last step: it fails once the parents are there.
-        writer._staged.unlink()
+        [name] = staged(workspaces)
+        (workspaces.root / ".incoming" / name).unlink()
     assert os.listdir(work_dir / "kept") == []
     assert staged(workspaces) == []
 

@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from work_dirs import TASK, put, staged
 
 from beray.server.workspace.workspace import (
     ASIDE,
@@ -18,6 +17,7 @@ from beray.server.workspace.workspace import (
     Workspaces,
     open_work_dir,
 )
+from tests.work_dirs import TASK, put, staged
 
 pytestmark = pytest.mark.usefixtures("resolution")
 

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from work_dirs import TASK, put, read, staged
 
 from beray.server.workspace.workspace import InvalidPath, Workspaces
+from tests.work_dirs import TASK, put, read, staged
 
 UID = 2_147_400_001
 

@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from work_dirs import TASK, changing_folders, make_chain, open_descriptors, staged
 
 from beray.server.workspace import tree
 from beray.server.workspace.workspace import InvalidPath, Workspace, Workspaces
+from tests.work_dirs import TASK, changing_folders, make_chain, open_descriptors, staged
 
 pytestmark = pytest.mark.usefixtures("resolution")
 

@@ -1,4 +1,4 @@
-"""Fixtures of the command's tests that the dashboard's use too, and how tests wait for Textual."""
+"""Fixtures of the dashboard's tests: waits for Textual, and a directory with files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import scripted
 from tests.tui.dashboard_pilot import at_rest
-
-__all__ = ["scripted"]
 
 
 @pytest.fixture(autouse=True)

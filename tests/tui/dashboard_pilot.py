@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
-from textual._context import visible_screen_stack
+from rich.segment import Segment
+from textual import events
 from textual.constants import MAX_FPS
 from textual.pilot import Pilot
 from textual.strip import Strip
@@ -16,13 +16,15 @@ from textual.widgets import Input, TextArea
 
 from beray.client import BeRayClient
 from beray.config import Profiles, Target
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
+from tests.tui.textual_compat import exception_of, is_loop_busy, screen_strips
 from tui.app import BeRayApp
 from tui.log.pane import LogPane
 from tui.screens.main import MainScreen
 
 SECONDS = 15.0
 LOOK_SECONDS = 0.02
+KEYS = {"\r": "enter", "@": "at", ".": "full_stop", " ": "space", "-": "minus"}
 
 
 async def at_rest(_least: float = 0.0, most: float = 1.0) -> None:
@@ -31,21 +33,20 @@ async def at_rest(_least: float = 0.0, most: float = 1.0) -> None:
     Textual guesses this from the CPU time of the whole process, which has other threads;
     here the event loop itself is asked. What has changed is painted with the next frame.
     """
-    loop: Any = asyncio.get_running_loop()
     deadline = time.monotonic() + most
     await asyncio.sleep(1 / MAX_FPS)
     busy = True
     while busy and time.monotonic() < deadline:
         await asyncio.sleep(0)
-        busy = bool(loop._ready)
+        busy = is_loop_busy()
 
 
 async def until(pilot: Pilot[None], seen: Callable[[], object], seconds: float = SECONDS) -> None:
     """Let the app go on until ``seen`` is true; fail with the screen where it never is."""
     deadline = time.monotonic() + seconds
     while not seen():
-        if pilot.app._exception is not None:
-            raise pilot.app._exception
+        if (exception := exception_of(pilot.app)) is not None:
+            raise exception
         if time.monotonic() > deadline:
             raise AssertionError(f"not seen within {seconds} s; the screen:\n{screen(pilot)}")
         await asyncio.sleep(LOOK_SECONDS)
@@ -66,9 +67,18 @@ def screen(pilot: Pilot[None]) -> str:
 
 def strips(pilot: Pilot[None]) -> list[Strip]:
     """The lines of the screen with their styles, what shines through a dialog included."""
-    # Without it, a dialog's background would be drawn empty, and kept so for the app itself.
-    visible_screen_stack.set(pilot.app._background_screens)
-    return pilot.app.screen._compositor.render_strips()
+    return screen_strips(pilot.app)
+
+
+async def wait_settled(pilot: Pilot[None]) -> None:
+    """Wait until focus, hover and layout have come to rest: two pictures in a row are the same."""
+    before: list[list[Segment]] = []
+    for _ in range(50):
+        await pilot.pause(0.05)
+        now = [list(strip) for strip in strips(pilot)]
+        if now == before:
+            return
+        before = now
 
 
 async def fill(pilot: Pilot[None], field: str, text: str) -> None:
@@ -84,11 +94,17 @@ async def fill(pilot: Pilot[None], field: str, text: str) -> None:
     await pilot.press("enter")
 
 
+def type_ahead(pilot: Pilot[None], text: str) -> None:
+    """Everything at once, as a terminal gives what was typed while nobody was reading."""
+    for letter in text:
+        pilot.app.post_message(events.Key(KEYS.get(letter, letter), letter))
+
+
 @asynccontextmanager
 async def dashboard(
     server: RunningServer, client: BeRayClient, size: tuple[int, int] = (120, 40)
 ) -> AsyncIterator[Pilot[None]]:
-    token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(client)
     target = Target(server.url, "test", token, "ada@example.test")
     app = BeRayApp(target, Profiles())
     async with app.run_test(size=size, notifications=True) as pilot:

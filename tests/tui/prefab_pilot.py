@@ -62,5 +62,5 @@ def simple_gateway(function: dict[str, Any] | None = None) -> StubGateway:
 
 
 def over(call_screen: CallScreen) -> bool:
-    run = call_screen._call.run
+    run = call_screen.call.run
     return run is not None and run.is_over

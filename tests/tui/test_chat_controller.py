@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import until
 
 from beray.client import BeRayClient
 from beray.exceptions import AuthenticationError, ConnectionFailed
 from beray.schema import Task
 from beray.testing import RunningServer
+from tests.support import until
 from tests.tui import dashboard_stub as stub
 from tests.tui.controller_fakes import Surroundings
 from tui import messages
@@ -218,7 +218,8 @@ async def test_an_error_of_the_server_is_shown_and_the_text_kept(real_chats: Cha
     real_chats.controller.send(number, TaskDraft(GO_ON))
     real_chats.around.target.next(ChatMessageSent)
     real_chats.controller.send(number, TaskDraft("!echo two"))
-    assert number in real_chats.controller._sending  # the first one is not processed yet
+    real_chats.controller.show_box()
+    assert real_chats.box.state == (number, False, True)  # the first one is not processed yet
     real_chats.controller.message_failed(ChatMessageFailed(number, ConnectionFailed("x")))
     real_chats.controller.send(number, TaskDraft("!echo two"))
     real_chats.failure()

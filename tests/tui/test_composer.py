@@ -19,10 +19,10 @@ from beray.client import BeRayClient
 from beray.config import Profiles, Target
 from beray.exceptions import ConnectionFailed
 from beray.schema import MAX_GOAL_CHARS
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 from tests.tui.composer_host import ACCOUNT, Host, area, composer, opened
 from tests.tui.dashboard_pilot import screen, until, until_shown
-from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
+from tests.tui.hostile_text import HOSTILE, assert_clean
 from tui.app import BeRayApp
 from tui.composer.attachment_list import AttachmentList
 from tui.state.task_draft import TaskDraft
@@ -30,7 +30,7 @@ from tui.state.user_state import STATE_DIRECTORY, UserState
 
 if os.name == "posix":
     from tests.tui.dashboard_terminal import DashboardTerminal
-    from tests.tui.test_tui_terminal import EVIL, FOREIGN, own
+    from tests.tui.hostile_sequences import EVIL, FOREIGN, own
 
 URL = "https://docs.example/mcp"
 TOOLS = [{"docs": {"url": URL}}]
@@ -38,7 +38,7 @@ TOOLS = [{"docs": {"url": URL}}]
 
 @asynccontextmanager
 async def dashboard(server: RunningServer, client: BeRayClient) -> AsyncIterator[Pilot[None]]:
-    token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(client)
     target = Target(server.url, "test", token, "ada@example.test")
     async with BeRayApp(target, Profiles()).run_test(size=(120, 40), notifications=True) as pilot:
         await until_shown(pilot, "● online")
@@ -396,7 +396,7 @@ def test_an_editor_uses_the_terminal_and_a_killed_dashboard_keeps_the_text(
     memory = UserState(Path(os.environ["BERAY_HOME"], STATE_DIRECTORY))
     memory.add_to_history(TaskDraft(f"goal{EVIL}", [{f"server{EVIL}": {"url": URL}}]))
     memory.close()
-    token = str(beray_client._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(beray_client)
     environ = {
         "BERAY_URL": beray_client.base_url,
         "BERAY_TOKEN": token,

@@ -11,8 +11,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
 from tests.tui.composer_host import Host, opened
-from tests.tui.dashboard_pilot import until_shown
-from tests.tui.test_tui_snapshots import wait_settled
+from tests.tui.dashboard_pilot import until_shown, wait_settled
 from tui.state.task_draft import TaskDraft
 from tui.state.user_state import UserState
 

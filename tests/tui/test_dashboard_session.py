@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import until
 from textual.message import Message
 from textual.screen import Screen
 
 from beray.config import Profiles, Target
 from beray.exceptions import AuthenticationError
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
+from tests.support import until
 from tests.tui.controller_fakes import TARGET, MessageInbox
 from tests.tui.dashboard_stub import StubClient
 from tui import messages
@@ -240,7 +240,7 @@ def test_a_token_of_the_environment_is_left_alone(
     beray_server: RunningServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with beray_server.sign_up() as client:
-        token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+        token = access_token(client)
         monkeypatch.setenv("BERAY_TOKEN", token)
         made = Dashboard(tmp_path, Target(beray_server.url, "given", token))
         made.session.show_tasks_or_sign_in()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from rich.segment import Segment
 from textual.events import Paste
 from textual.pilot import Pilot
 
 from tests.tui.dashboard_pilot import screen, until, until_shown
+from tests.tui.hostile_text import BIG, HOSTILE, assert_clean, every_event
 from tests.tui.log_app import log_app, log_of
 from tests.tui.log_events import call, event, output, result, text
 from tests.tui.log_parts import OpenLog
-from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean, every_event
+from tests.tui.textual_compat import screen_strips
 from tui.events.blocks import BlockBuilder
 from tui.log.render.markdown import MarkdownRenderer
 from tui.log.render.row_layout import RowLayout
@@ -29,7 +32,7 @@ ENTITIES = "".join(f"&#x{code:x}; " for code in (
 
 
 def strips_of(pilot: Pilot[None]) -> list[Segment]:
-    return [segment for strip in pilot.app.screen._compositor.render_strips() for segment in strip]
+    return [segment for strip in screen_strips(pilot.app) for segment in strip]
 
 
 def assert_shown_clean(pilot: Pilot[None]) -> None:
@@ -120,7 +123,10 @@ def test_a_megabyte_without_a_line_break_is_laid_out(one: dict[str, Any]) -> Non
     error = event("ERROR", code="x", details=BIG)
     opened = OpenLog(numbered(text("begin"), one, error, output("end\n")))
     assert opened.rows[-1] == "end"
-    for go in (lambda: opened.scroll(-23), opened.log.go_to_start, opened.log.go_to_end):
+    moves: list[Callable[[], object]] = [
+        lambda: opened.scroll(-23), opened.log.go_to_start, opened.log.go_to_end,
+    ]  # fmt: skip
+    for go in moves:
         go()
         opened.settle()
         assert_clean("".join(opened.rows))
@@ -147,7 +153,7 @@ def test_text_is_shown_unrendered_if_the_renderer_fails(monkeypatch: pytest.Monk
         raise IndexError("a mistake of the renderer")
 
     renderer = MarkdownRenderer({})
-    monkeypatch.setattr(renderer._parser, "parse", broken)
+    monkeypatch.setattr(MarkdownIt, "parse", broken)
     assert renderer.rows("**x**", 40) is None
     builder = BlockBuilder()
     builder.feed(text("some **bold** words\n"), 1)

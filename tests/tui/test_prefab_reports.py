@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tui import gateway_stub
-from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
+from tests.tui.hostile_text import BIG, HOSTILE, assert_clean
 from tui.document import Document
 from tui.prefabs import details, outcome, save_outputs, transcript
 from tui.prefabs.outcome import RunFile

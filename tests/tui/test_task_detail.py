@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import until
 
 from beray.exceptions import AuthenticationError, NotFoundError
 from beray.streaming.streams import StreamState
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
+from tests.support import until
 from tests.tui import dashboard_stub as stub
 from tests.tui.controller_fakes import Surroundings
 from tui import messages
@@ -207,7 +207,7 @@ def test_the_stream_goes_on_after_its_last_event_with_another_client(
     beray_server: RunningServer, tmp_path: Path
 ) -> None:
     with beray_server.sign_up() as client, beray_server.client() as second:
-        token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+        token = access_token(client)
         second.set_token(token)
         task = client.create_task("!echo one; until [ -e go ]; do sleep 0.02; done; echo two")
         made = Detail(client, tmp_path)

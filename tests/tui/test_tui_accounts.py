@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,10 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
-from beray.client import BeRayClient
 from beray.config import Profiles, Target
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 from beray.testing.server import PASSWORD
+from tests.support import new_address
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tui import messages
 from tui.app import BeRayApp
@@ -29,10 +28,6 @@ def app_for(server: RunningServer, token: str | None = None, **more: object) -> 
     return BeRayApp(Target(server.url, "work", token, **more), Profiles())  # type: ignore[arg-type]
 
 
-def address() -> str:
-    return f"user-{secrets.token_hex(6)}@example.test"
-
-
 def at_the_tasks(pilot: Pilot[None]) -> bool:
     return isinstance(pilot.app.screen, MainScreen)
 
@@ -40,7 +35,7 @@ def at_the_tasks(pilot: Pilot[None]) -> bool:
 async def test_a_wrong_password_is_refused_in_the_servers_words_and_a_right_one_is_remembered(
     beray_server: RunningServer,
 ) -> None:
-    email = address()
+    email = new_address()
     beray_server.sign_up(email)
     async with app_for(beray_server).run_test(size=SIZE) as pilot:
         await until_shown(pilot, "Sign in")
@@ -61,7 +56,7 @@ async def test_a_wrong_password_is_refused_in_the_servers_words_and_a_right_one_
 async def test_registering_leads_from_the_mailed_code_to_the_tasks(
     beray_server: RunningServer,
 ) -> None:
-    email = address()
+    email = new_address()
     async with app_for(beray_server).run_test(size=SIZE) as pilot:
         await until_shown(pilot, "Create an account")
         await pilot.press("f2")
@@ -84,7 +79,7 @@ async def test_registering_leads_from_the_mailed_code_to_the_tasks(
 async def test_the_time_to_the_next_code_is_counted_down_and_a_pasted_mail_is_understood(
     beray_server: RunningServer,
 ) -> None:
-    now, email = 1000.0, address()
+    now, email = 1000.0, new_address()
     client, target = beray_server.client(), Target(beray_server.url, "work")
     async with app_for(beray_server).run_test(size=SIZE) as pilot:
         await until_shown(pilot, "Sign in")
@@ -138,7 +133,7 @@ async def test_a_password_is_neither_shown_nor_exported_nor_copied(
 async def test_an_address_that_is_registered_is_said_beside_the_address(
     beray_server: RunningServer,
 ) -> None:
-    email = address()
+    email = new_address()
     beray_server.sign_up(email)
     async with app_for(beray_server).run_test(size=SIZE) as pilot:
         await until_shown(pilot, "Create an account")
@@ -150,20 +145,16 @@ async def test_an_address_that_is_registered_is_said_beside_the_address(
         await until(pilot, lambda: isinstance(pilot.app.screen, SignInScreen))
 
 
-def token_of(client: BeRayClient) -> str:
-    return str(client._session.headers["Authorization"]).removeprefix("Bearer ")
-
-
 async def test_an_expired_session_asks_for_the_password_and_goes_on_where_it_was(
     beray_server: RunningServer,
 ) -> None:
-    email = address()
+    email = new_address()
     client, other = beray_server.sign_up(email), beray_server.client()
     other.login(email, PASSWORD)
     gate = "until [ -e go ]; do sleep 0.02; done"
     first = other.create_task(f"!echo begun one; {gate}; echo ended one")
     other.create_task("!echo begun two; sleep 5")
-    app = app_for(beray_server, token_of(client), email=email)
+    app = app_for(beray_server, access_token(client), email=email)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until_shown(pilot, "● online", "begun two")
         main = app.screen
@@ -197,11 +188,11 @@ async def test_an_expired_session_asks_for_the_password_and_goes_on_where_it_was
 async def test_somebody_else_begins_afresh_and_escape_signs_out(
     beray_server: RunningServer,
 ) -> None:
-    ada, bob = address(), address()
+    ada, bob = new_address(), new_address()
     clients = beray_server.sign_up(ada), beray_server.sign_up(bob)
     clients[0].create_task("!echo the task of ada")
-    Profiles().sign_in(Target(beray_server.url, "work"), token_of(clients[0]), ada)
-    app = app_for(beray_server, token_of(clients[0]), email=ada)
+    Profiles().sign_in(Target(beray_server.url, "work"), access_token(clients[0]), ada)
+    app = app_for(beray_server, access_token(clients[0]), email=ada)
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await until_shown(pilot, "the task of ada")
         main = app.screen
@@ -227,7 +218,7 @@ async def test_the_embedded_server_needs_no_signing_in(
     beray_server: RunningServer, own_home: Path
 ) -> None:
     client = beray_server.sign_up()
-    token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(client)
     async with app_for(beray_server, token, embedded=True).run_test(size=SIZE) as pilot:
         await until_shown(pilot, "local server", "No tasks yet")
     assert not (own_home / "beray" / "profiles.json").exists()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.tui.test_tui_hostile_text import HOSTILE
+from tests.tui.hostile_text import HOSTILE
 from tui.account import ResendTimer, extract_code
 from tui.terminal import (
     TaskSummary,

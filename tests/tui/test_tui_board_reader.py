@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import done
 
 from beray.config import Target
 from beray.exceptions import AuthenticationError, BeRayException, ConnectionFailed
 from beray.testing import RunningServer
+from tests.support import done
 from tests.tui.controller_fakes import MessageInbox
 from tests.tui.dashboard_stub import StubClient
 from tui import messages

@@ -18,10 +18,10 @@ from tests.tui.dashboard_pilot import (
     log_rows,
     main,
     screen,
+    type_ahead,
     until,
     until_shown,
 )
-from tests.tui.test_tui_keys import type_ahead
 from tui.composer.goal import GoalArea
 from tui.composer.message_box import MessageBox
 from tui.widgets.file_browser import FileBrowser
@@ -225,4 +225,4 @@ async def test_a_chat_hides_turn_statuses_and_shows_sent_files(
         await until_shown(pilot, "# Three quarters")
         await pilot.press("e", "k", "k", "enter")
         files = main(pilot).query_one(FileBrowser)
-        await until(pilot, lambda: files._sought == "timetable.csv")
+        await until(pilot, lambda: files.requested_path == "timetable.csv")

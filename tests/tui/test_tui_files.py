@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets.tree import TreeNode
 
 from beray.client import BeRayClient
 from beray.schema import FileItem, FilePage
@@ -54,13 +56,20 @@ async def show_files(pilot: Pilot[None]) -> None:
     )
 
 
+def nodes(pilot: Pilot[None]) -> list[TreeNode[Any]]:
+    """Return the visible nodes of the tree, from top to bottom."""
+    shown = tree(pilot)
+    found = (shown.get_node_at_line(line) for line in range(shown.last_line + 1))
+    return [node for node in found if node is not None]
+
+
 def rows(pilot: Pilot[None]) -> list[str]:
     """The lines of the tree: paths, and the words in the place of other entries."""
     found = []
-    for line in tree(pilot)._tree_lines:
-        data = line.node.data
+    for node in nodes(pilot):
+        data = node.data
         assert data is not None
-        found.append(str(line.node.label) if isinstance(data, MoreEntries) else data["path"])
+        found.append(str(node.label) if isinstance(data, MoreEntries) else data["path"])
     return found
 
 
@@ -197,8 +206,8 @@ async def test_a_deep_tree_is_shown_down_to_a_level(
     os.close(folder)
     async with dashboard(beray_server, beray_client) as pilot:
         await show_files(pilot)
-        await until(pilot, lambda: len(tree(pilot)._tree_lines) == MAX_LEVELS)
-        last = tree(pilot)._tree_lines[-1].node
+        await until(pilot, lambda: len(nodes(pilot)) == MAX_LEVELS)
+        last = nodes(pilot)[-1]
         assert not last.allow_expand
         assert str(last.label) == "d  too deep to be shown"
 

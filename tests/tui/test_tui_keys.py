@@ -8,27 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
 from beray.config import Profiles, Target
 from beray.exceptions import APIError, InvalidResponseError
 from tests.tui import dashboard_stub as stub
-from tests.tui.dashboard_pilot import fill, screen, until, until_shown
+from tests.tui.dashboard_pilot import fill, screen, type_ahead, until, until_shown
 from tui import messages
 from tui.screens.main import MainScreen
 from tui.screens.register import RegisterScreen
 from tui.screens.sign_in import SignInScreen
 
 SECRET = "a secret phrase"
-KEYS = {"\r": "enter", "@": "at", ".": "full_stop", " ": "space", "-": "minus"}
-
-
-def type_ahead(pilot: Pilot[None], text: str) -> None:
-    """Everything at once, as a terminal gives what was typed while nobody was reading."""
-    for letter in text:
-        pilot.app.post_message(events.Key(KEYS.get(letter, letter), letter))
 
 
 def value(pilot: Pilot[None], field: str) -> str:

@@ -46,7 +46,7 @@ async def test_a_run_is_watched_and_stopped_by_leaving_its_stream(tmp_path: Path
         await pilot.press("s")
         await until_shown(pilot, "■ stopped", "row group 1")
         assert gateway.runs[0].closed.is_set()
-        assert shown._call.run is not None and shown._call.run.state is RunState.STOPPED
+        assert shown.call.run is not None and shown.call.run.state is RunState.STOPPED
         await pilot.press("ctrl+r")
         await until(pilot, lambda: len(gateway.calls) == 2)
         assert gateway.calls[0] == gateway.calls[1]
@@ -76,7 +76,7 @@ async def test_a_run_goes_on_behind_other_screens_and_is_there_again(tmp_path: P
         await pilot.press("P")
         shown = await call(pilot)
         await until_shown(pilot, "hello", "✓ done", '"lines": 10000')
-        run = shown._call.run
+        run = shown.call.run
         assert run is not None and run.transcript.lines[-1] == "line 9999"
         assert run.transcript.dropped == 8001
     assert gateway.calls[0][3] == {"word": "hello"}
@@ -109,10 +109,10 @@ async def test_another_account_sees_nothing_of_the_last_one(tmp_path: Path) -> N
         await until_shown(pilot, "● online")
         await pilot.press("P")
         shown = await call(pilot)
-        assert shown._call.run is None and "secret" not in screen(pilot)
+        assert shown.call.run is None and "secret" not in screen(pilot)
         app.action_sign_out()
         await until_shown(pilot, "Signed out of other", "Password")
-        assert app._run_registry is not None and app._run_registry.target.token is None
+        assert app.run_registry is not None and app.run_registry.target.token is None
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ async def test_a_file_that_cannot_be_sent_keeps_the_run_from_beginning(
     gateway.refused["notes.txt"] = Unreachable("the line is cut")
     async with prefabs(gateway, tmp_path) as pilot:
         shown = await call(pilot)
-        shown.query_one(FunctionForm).files[0]._have((here / "notes.txt",))
+        shown.query_one(FunctionForm).files[0].set_paths((here / "notes.txt",))
         await pilot.press("ctrl+r")
         await until_shown(pilot, "✗ rejected", "the line is cut")
     assert gateway.calls == []

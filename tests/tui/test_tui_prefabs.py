@@ -23,8 +23,8 @@ from tests.tui import dashboard_stub as stub
 from tests.tui import gateway_stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tests.tui.gateway_stub import DONE, StubGateway, event, full_gateway, function_of
+from tests.tui.hostile_text import BIG, HOSTILE, assert_clean
 from tests.tui.prefab_pilot import CONVERT, call, over, prefabs, simple_gateway
-from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
 from tui.messages import SignedIn, SuccessorFound
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.form.form import FunctionForm
@@ -97,8 +97,8 @@ async def test_a_session_that_has_ended_is_asked_for_again(tmp_path: Path) -> No
         app.post_message(SignedIn(replace(app.session.server.target, token="new")))
         await until_shown(pilot, "Table tool", "● online")
         assert (
-            app._run_registry is not None
-            and app._run_registry.target.token == "new"
+            app.run_registry is not None
+            and app.run_registry.target.token == "new"
             and gateway.closed
         )
 
@@ -206,7 +206,7 @@ async def test_what_the_server_refuses_is_said_where_it_belongs(tmp_path: Path, 
     async with prefabs(gateway, tmp_path) as pilot:
         shown = await call(pilot, *CONVERT)
         form = shown.query_one(FunctionForm)
-        form.files[0]._have((here / "sales.csv",))
+        form.files[0].set_paths((here / "sales.csv",))
         shown.query_one("#field-0 Select", Select).value = '"csv"'
         await pilot.press("ctrl+r")
         await until_shown(

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import sleepers
 from textual.pilot import Pilot
 from textual.widgets import Select
 
 from beray.client import BeRayClient
 from beray.gateway import GatewayClient
 from beray.server.prefabs import archives
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers
 from tests.tui.dashboard_pilot import dashboard, fill, screen, until, until_shown
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.form.form import FunctionForm
@@ -61,7 +61,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
     ) as server:
         folder = write_prefab(data / "probe", MODULE, FUNCTIONS)
         with server.sign_up() as author:
-            token = str(author._session.headers["Authorization"]).removeprefix("Bearer ")
+            token = access_token(author)
         with GatewayClient(base_url=server.url, jwt_token=token) as client:
             client.add_prefab(archives.pack(folder))
         yield server
@@ -104,7 +104,7 @@ async def test_a_table_is_converted_and_saved(
         shown = await called(pilot, "table", "convert")
         await pilot.press("ctrl+r")
         await until_shown(pilot, "Add a file.", "A value is required.")
-        shown.query_one(FunctionForm).files[0]._have((tmp_path / "sales.csv",))
+        shown.query_one(FunctionForm).files[0].set_paths((tmp_path / "sales.csv",))
         shown.query_one("#field-0 Select", Select).value = '"tsv"'
         await pilot.press("ctrl+r")
         await until_shown(pilot, "✓ done", "sales.tsv", '"converted": 1')

@@ -13,10 +13,9 @@ from textual.widgets import Input, Select, TextArea
 
 from beray.gateway import ObjectNotFoundError, Unreachable
 from tests.tui import gateway_stub
-from tests.tui.dashboard_pilot import until, until_shown
+from tests.tui.dashboard_pilot import until, until_shown, wait_settled
 from tests.tui.gateway_stub import DONE, EVENTS, StubGateway, event, full_gateway
 from tests.tui.prefab_pilot import CONVERT, call, online
-from tests.tui.test_tui_snapshots import wait_settled
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.list_screen import PrefabsScreen
 
@@ -56,7 +55,7 @@ def sales(own_home: Path) -> Path:
 
 async def filled(pilot: Pilot[None], sales: Path) -> CallScreen:
     shown = await call(pilot, *CONVERT)
-    shown.form.files[0]._have((sales,))
+    shown.form.files[0].set_paths((sales,))
     shown.query_one("#field-0 Select", Select).value = '"parquet"'
     shown.form.files[0].focus_input()
     await until_shown(pilot, "1.8 K")

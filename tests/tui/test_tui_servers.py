@@ -16,12 +16,12 @@ from textual.widgets import Input, OptionList
 from beray import local_server
 from beray.config import LOCAL, Profiles, Target
 from beray.exceptions import ConfigurationError
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 from beray.testing.server import PASSWORD
+from tests.support import new_address
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
-from tests.tui.test_tui_accounts import address, token_of
-from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
+from tests.tui.hostile_text import HOSTILE, assert_clean
 from tui import account
 from tui.app import BeRayApp
 from tui.screens.main import MainScreen
@@ -56,10 +56,10 @@ async def open_servers(pilot: Pilot[None], name: str) -> ProfilesScreen:
 async def test_from_one_server_to_another_and_back_and_out(
     beray_server: RunningServer, tmp_path: Path, start_local_server: None
 ) -> None:
-    ada, bob = address(), address()
+    ada, bob = new_address(), new_address()
     first = beray_server.sign_up(ada)
     first.create_task("!echo the task of ada")
-    work = Profiles().sign_in(Target(beray_server.url, "work"), token_of(first), ada)
+    work = Profiles().sign_in(Target(beray_server.url, "work"), access_token(first), ada)
     with RunningServer.start(tmp_path / "second") as second:
         second.sign_up(bob).create_task("!echo the task of bob")
         name = second.url.rpartition("//")[2]

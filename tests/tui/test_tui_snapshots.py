@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.segment import Segment
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 from textual.widgets.input import Selection
@@ -17,7 +16,7 @@ from beray.config import Target
 from beray.exceptions import APIError, AuthenticationError, ConnectionFailed
 from beray.streaming.streams import StreamState
 from tests.tui import dashboard_stub as stub
-from tests.tui.dashboard_pilot import fill, strips, until, until_shown
+from tests.tui.dashboard_pilot import fill, until, until_shown, wait_settled
 from tui.app import BeRayApp
 from tui.io import task_feed_reader
 from tui.screens.register import RegisterScreen
@@ -59,17 +58,6 @@ def looks_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_path: Pat
 def refusal(status: int, detail: object) -> APIError:
     kind = AuthenticationError if status == 401 else APIError
     return kind("refused", status_code=status, error_detail=detail)
-
-
-async def wait_settled(pilot: Pilot[None]) -> None:
-    """Wait until focus, hover and layout have come to rest: two pictures in a row are the same."""
-    before: list[list[Segment]] = []
-    for _ in range(50):
-        await pilot.pause(0.05)
-        now = [list(strip) for strip in strips(pilot)]
-        if now == before:
-            return
-        before = now
 
 
 async def all_shown(pilot: Pilot[None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 
 import pytest
 
@@ -11,27 +10,10 @@ if os.name != "posix":
     pytest.skip("pseudo terminals are POSIX", allow_module_level=True)
 
 from beray.client import BeRayClient
+from beray.testing import access_token
 from tests.cli.cli_support import ScriptedServer
 from tests.tui.dashboard_terminal import DashboardTerminal
-
-EVIL = "\x1b]0;EVIL\x07\x1b[2JEVIL\x9b31mEVIL\x1bPEVIL\x1b\\EVIL\x9dEVIL\x07EVIL\x08\x0e\x7f\u202e"
-"""The word stands behind everything that a terminal obeys, so it shows whose a sequence is."""
-
-# What Textual itself writes never has that word behind it, nor a C1 or a bell anywhere.
-FOREIGN = re.compile(
-    rb"\x1b\]|\x1bP|\x1b\[2J ?EVIL|[\x07\x08\x0e\x7f]|\xc2[\x80-\x9f]|\xe2\x80\xae|\x9b31m"
-)
-
-
-OWN = re.compile(
-    rb"\x1b\]22;[a-z]*(?:\x1b\\|\x07)"  # Textual's: the shape of the mouse pointer
-    rb"|\x1b\]0;(?:BeRay[^\x00-\x1f\x7fE]*)?\x1b\\|\x1b\]9;4;\d;\d+\x1b\\"
-)
-
-
-def own(raw: bytes) -> bytes:
-    """Without the strings that the dashboard sends a terminal in its own name."""
-    return OWN.sub(b"", raw)
+from tests.tui.hostile_sequences import EVIL, FOREIGN, own
 
 
 def octal(text: str) -> str:
@@ -40,7 +22,6 @@ def octal(text: str) -> str:
 
 def test_nothing_from_outside_acts_on_the_terminal(beray_client: BeRayClient) -> None:
     evil = octal(EVIL)
-    header = beray_client._session.headers["Authorization"]
     made = beray_client.create_task(
         f"!: goal{EVIL}; printf 'event{evil}\\n'; printf 'preview{evil}' > \"$(printf 'name{evil}')\""
     )
@@ -49,7 +30,7 @@ def test_nothing_from_outside_acts_on_the_terminal(beray_client: BeRayClient) ->
     beray_client.create_task(f"!printf 'second{evil}'; exit 3; {EVIL}")
     environ = {
         "BERAY_URL": beray_client.base_url,
-        "BERAY_TOKEN": str(header).removeprefix("Bearer "),
+        "BERAY_TOKEN": access_token(beray_client),
     }
     with DashboardTerminal(120, 40, **environ) as terminal:
         terminal.until_shown("● online", "goal", "second", "exit 3")

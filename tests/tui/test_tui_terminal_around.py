@@ -11,9 +11,9 @@ if os.name != "posix":
     pytest.skip("pseudo terminals are POSIX", allow_module_level=True)
 
 from beray.client import BeRayClient
+from beray.testing import access_token
 from tests.tui.dashboard_terminal import DashboardTerminal
-from tests.tui.test_tui_accounts import token_of
-from tests.tui.test_tui_terminal import EVIL, FOREIGN, own
+from tests.tui.hostile_sequences import EVIL, FOREIGN, own
 
 OSC = re.compile(rb"\x1b\]((?:0|9);[^\x00-\x1f\x7f]*)\x1b\\")
 BLUR, FOCUS = "\x1b[O", "\x1b[I"
@@ -33,7 +33,7 @@ def told(terminal: DashboardTerminal) -> list[str]:
 
 def environ(client: BeRayClient, **more: str) -> dict[str, str]:
     nothing = dict.fromkeys(("VTE_VERSION", "TERM_PROGRAM", "LC_TERMINAL"), "")
-    return {"BERAY_URL": client.base_url, "BERAY_TOKEN": token_of(client), **nothing, **more}
+    return {"BERAY_URL": client.base_url, "BERAY_TOKEN": access_token(client), **nothing, **more}
 
 
 def test_how_the_tasks_stand_and_what_has_happened_reaches_the_terminal(

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from beray.schema import Task
 from tests.server.agents.fake_openai import Call, Reply
-from tests.server.agents.model_server import ModelServer, model_server
+from tests.server.agents.model_server import ModelServer
 from tests.tui.dashboard_pilot import dashboard, log_rows, new_task, until_shown
 from tui import status
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    with model_server(tmp_path_factory.mktemp("models") / "data") as found:
-        yield found
 
 
 async def test_a_model_is_watched_at_work(models: ModelServer) -> None:

@@ -59,7 +59,8 @@ class CallScreen(Screen[None]):
         self._registry = registry
         self.spec = spec
         self.function = function
-        self._call: CallState = registry.call(spec.id, function.name)
+        self.call: CallState = registry.call(spec.id, function.name)
+        """Values of the form and the run of the function."""
         self._refused: Run | None = None
         """Run whose rejection is already shown in the form."""
 
@@ -76,7 +77,7 @@ class CallScreen(Screen[None]):
             )
             yield Static(title, classes="where", markup=False)
         with Container(id="call"):
-            form = FunctionForm(spec, function, self._call.draft, id="form")
+            form = FunctionForm(spec, function, self.call.draft, id="form")
             form.border_title = "Form"
             yield form
             pane = RunPane(id="run-pane")
@@ -85,16 +86,16 @@ class CallScreen(Screen[None]):
         yield KeyFooter(compact=True)
 
     def on_mount(self) -> None:
-        self._call.changed = self._show_run
+        self.call.changed = self._show_run
         self.set_interval(_TICK_SECONDS, self._show_run)
-        run = self._call.run
+        run = self.call.run
         if run is not None and run.state is RunState.REFUSED:
             self._refused = run  # it was shown before the form was left
         self._show_run()
         self._turn_to_run(run is not None and not run.is_over)
 
     def on_unmount(self) -> None:
-        self._call.changed = lambda: None
+        self.call.changed = lambda: None
 
     @property
     def form(self) -> FunctionForm:
@@ -115,7 +116,7 @@ class CallScreen(Screen[None]):
         self._turn_to_run(not self.pane.has_focus_within)
 
     def action_leave(self) -> None:
-        self._call.draft = self.form.draft
+        self.call.draft = self.form.draft
         self.dismiss()
 
     def action_help(self) -> None:
@@ -127,11 +128,11 @@ class CallScreen(Screen[None]):
 
     def shows(self, run: Run) -> bool:
         """Return True if ``run`` is shown here."""
-        return self._call.run is run
+        return self.call.run is run
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "run":
-            return True if self._call.run is None or self._call.run.is_over else None
+            return True if self.call.run is None or self.call.run.is_over else None
         return True
 
     def on_function_form_run_requested(self) -> None:
@@ -139,25 +140,25 @@ class CallScreen(Screen[None]):
 
     def action_run(self) -> None:
         """Run the function with the values of the form, unless a run is active."""
-        run = self._call.run
+        run = self.call.run
         if run is not None and not run.is_over:
             return
-        self._call.draft = self.form.draft
+        self.call.draft = self.form.draft
         order = self.form.order()
         if order is None:
             self._turn_to_run(False)
             return
-        self._registry.begin(self._call, order)
+        self._registry.begin(self.call, order)
         self._show_run()
         self._turn_to_run(True)
 
     def on_run_pane_stop_requested(self) -> None:
-        if self._call.run is not None:
-            self._call.run.stop()
+        if self.call.run is not None:
+            self.call.run.stop()
             self._show_run()
 
     def _show_run(self) -> None:
-        run = self._call.run
+        run = self.call.run
         if not self.is_mounted or not self.query(RunPane):
             return
         had_files = self.pane.selected is not None
@@ -189,7 +190,7 @@ class CallScreen(Screen[None]):
         self._ask_for_secret()
 
     def _ask_for_secret(self, refusal: str = "") -> None:
-        error = self._call.run.error if self._call.run is not None else None
+        error = self.call.run.error if self.call.run is not None else None
         prefab_id, name = self.spec.id, getattr(error, "secret_name", None)
         if not isinstance(name, str):
             return
@@ -214,7 +215,7 @@ class CallScreen(Screen[None]):
     # Output files
 
     def on_run_pane_preview_requested(self, message: RunPane.PreviewRequested) -> None:
-        run, file = self._call.run, message.file
+        run, file = self.call.run, message.file
         if run is not None:
             read = partial(save_outputs.beginning, self._registry.gateway, run, file)
             screen = PreviewScreen(file.name, read)
@@ -224,7 +225,7 @@ class CallScreen(Screen[None]):
         self._save(list(message.files))
 
     def _save(self, files: list[RunFile]) -> None:
-        run, gateway = self._call.run, self._registry.gateway
+        run, gateway = self.call.run, self._registry.gateway
         if run is None:
             return
         if len(files) == 1:

@@ -40,7 +40,8 @@ class FileBrowser(Horizontal):
         self._queue: list[str] = []
         """Directories to be read one after the other: a whole level may be opened at once."""
         self._wanted = ""
-        self._sought = ""
+        self.requested_path = ""
+        """Path that is selected once it is listed; "" for none."""
         self._pinned = ""
 
     def compose(self) -> ComposeResult:
@@ -74,7 +75,7 @@ class FileBrowser(Horizontal):
 
     def forget(self) -> None:
         """Remove everything: another task was selected."""
-        self._listing, self._wanted, self._sought, self._pinned = None, "", "", ""
+        self._listing, self._wanted, self.requested_path, self._pinned = None, "", "", ""
         self._reading = None
         self._queue.clear()
         self.query_one(FileTree).clear()
@@ -128,26 +129,26 @@ class FileBrowser(Horizontal):
 
     def select(self, path: str) -> None:
         """Move the cursor to a file as soon as its directory has been read."""
-        self._sought = path
+        self.requested_path = path
         self._seek()
 
     def _seek(self) -> None:
-        if not self._sought or self._listing is None:
+        if not self.requested_path or self._listing is None:
             return
         tree = self.query_one(FileTree)
-        node = tree.node_of(self._sought)
+        node = tree.node_of(self.requested_path)
         if node is None and not self._listing.is_whole:
-            above = self._sought.rpartition("/")[0]
+            above = self.requested_path.rpartition("/")[0]
             while above and tree.node_of(above) is None:
                 above = above.rpartition("/")[0]
             known = self._listing.folders.get(above)
             if known is None:
                 self._want(above)
             elif known.after is not None or known.hidden:
-                self._pinned = self._sought
-                node = tree.pin(self._sought)
+                self._pinned = self.requested_path
+                node = tree.pin(self.requested_path)
         if node is not None:
-            self._sought = ""
+            self.requested_path = ""
             tree.call_after_refresh(tree.go_to, node)
 
     def _want(self, path: str) -> None:

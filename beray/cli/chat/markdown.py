@@ -100,6 +100,11 @@ class MarkdownWriter(output.TextWriter):
         self._end_block()
         super().end_line()
 
+    @property
+    def redrawn_chars(self) -> int:
+        """Length of the incomplete block, which each write draws again."""
+        return len(self._open)
+
     def finish(self) -> None:
         """Print the rest, and end the current line."""
         self._end_block()

@@ -34,7 +34,7 @@ MAX_WAIT_SECONDS: Final = 45.0
 """Less than the 60 seconds after which BeRay's clients give up."""
 RETRY_SECONDS: Final = 5
 
-_hasher = PasswordHasher()
+hasher = PasswordHasher()
 
 
 @dataclass
@@ -103,7 +103,7 @@ class PasswordHashing:
 
     async def hash(self, password: str) -> str:
         """Return the argon2 hash of a password. Call it within ``worker``."""
-        return await self._run(lambda: _hasher.hash(password))
+        return await self._run(lambda: hasher.hash(password))
 
     async def verify(self, stored: str | None, password: str) -> bool:
         """Return True if ``stored`` is a hash of ``password``. Call it within ``worker``.
@@ -113,11 +113,11 @@ class PasswordHashing:
                 the duration of a response does not reveal whether an account exists.
             password: Password to check.
         """
-        expected = stored or _unmatchable_hash()
+        expected = stored or unmatchable_hash()
 
         def check() -> bool:
             try:
-                return _hasher.verify(expected, password)
+                return hasher.verify(expected, password)
             except (VerificationError, InvalidHashError):
                 return False
 
@@ -138,10 +138,10 @@ async def _acquire(
     acquired.callback(lock.release)
 
 
-def _unmatchable_hash() -> str:
+def unmatchable_hash() -> str:
     """Return a random hash with the current parameters."""
-    parts = [_encoded(secrets.token_bytes(size)) for size in (_hasher.salt_len, _hasher.hash_len)]
-    cost = f"m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
+    parts = [_encoded(secrets.token_bytes(size)) for size in (hasher.salt_len, hasher.hash_len)]
+    cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
     return "$".join(["", "argon2id", "v=19", cost, *parts])
 
 

@@ -6,8 +6,8 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -157,6 +157,16 @@ class Activity:
         """Return the seconds since the last request ended; 0 while a request is open."""
         return 0.0 if self._open else time.monotonic() - self._last
 
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Count a request as open during the block."""
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._last = time.monotonic()
+
     class Middleware:
         """ASGI middleware that records requests and WebSockets in an ``Activity``."""
 
@@ -169,10 +179,5 @@ class Activity:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
                 return
-            activity = self._activity
-            activity._open += 1
-            try:
+            with self._activity.request():
                 await self._app(scope, receive, send)
-            finally:
-                activity._open -= 1
-                activity._last = time.monotonic()

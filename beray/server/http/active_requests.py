@@ -85,6 +85,11 @@ class ActiveRequests:
         self._timers: dict[ActiveRequest, asyncio.TimerHandle] = {}
         self._ended: dict[str, float] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no request is registered, and none is going to be ended by its expiry."""
+        return not self._by_id and not self._timers
+
     def add(
         self, credential: RequestCredential, connection: RequestConnection | None
     ) -> ActiveRequest:

@@ -120,6 +120,11 @@ class EventLog:
             self._wake.notify()
         await run_in_threadpool(self._writer.join)
 
+    @property
+    def waiting_events(self) -> int:
+        """Number of events that no batch contains yet."""
+        return len(self._waiting)
+
     async def responds(self, seconds: float) -> bool:
         """Return True if the writing thread responds within ``seconds``.
 

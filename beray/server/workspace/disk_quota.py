@@ -108,10 +108,15 @@ class DiskQuota:
             InsufficientSpace: The work_dir would exceed its number of files or bytes.
         """
         added = DiskUsage(folders * BLOCK_BYTES, files + folders)
-        self._reserve(added, replaced)
+        self.reserve(added, replaced)
         return Reservation(self, added, replaced)
 
-    def _reserve(self, added: DiskUsage, replaced: int) -> None:
+    def reserve(self, added: DiskUsage, replaced: int) -> None:
+        """Reserve the space of entries, for a ``Reservation``.
+
+        Raises:
+            InsufficientSpace: The work_dir would exceed its number of files or bytes.
+        """
         with self._lock:
             known = self._known or self.measure()
             problem = self._space_error(known, added, replaced)
@@ -139,7 +144,8 @@ class DiskQuota:
             )
         return None
 
-    def _release(self, reserved: DiskUsage, written: DiskUsage) -> None:
+    def release(self, reserved: DiskUsage, written: DiskUsage) -> None:
+        """Release reserved space, and add the part that is in the work_dir now."""
         with self._lock:
             self._reserved += DiskUsage(-reserved.bytes, -reserved.files)
             if self._known is not None:
@@ -221,7 +227,7 @@ class Reservation:
         wanted = self._entry_bytes - (-size // BLOCK_BYTES) * BLOCK_BYTES
         if wanted > self._reserved.bytes:
             added = DiskUsage(wanted - self._reserved.bytes)
-            self._quota._reserve(added, self._replaced)
+            self._quota.reserve(added, self._replaced)
             self._reserved += added
 
     def close(self, *, written: bool) -> None:
@@ -234,4 +240,4 @@ class Reservation:
             return
         self._is_open = False
         added = self._reserved + DiskUsage(-self._replaced) if written else DiskUsage()
-        self._quota._release(self._reserved, added)
+        self._quota.release(self._reserved, added)

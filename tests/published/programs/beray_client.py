@@ -98,10 +98,11 @@ found["gone"] = failure(NotFoundError, lambda: client.get_task(sleeping["id"]))
 found["no_file"] = failure(NotFoundError, lambda: client.get_file_content(task["id"], "none"))
 found["empty_goal"] = failure(UnprocessableEntityError, lambda: client.create_task(goal=""))
 
-token = client._session.headers["Authorization"].removeprefix("Bearer ")
+headers = client._session.headers  # noqa: SLF001 - the published client has no other access
+token = headers["Authorization"].removeprefix("Bearer ")
 assert BeRayClient(url, token=token).get_current_user()["email"] == email
 assert "message" in client.logout()
-assert "Authorization" not in client._session.headers
+assert "Authorization" not in client._session.headers  # noqa: SLF001
 failure(AuthenticationError, BeRayClient(url, token).get_current_user)
 
 print(json.dumps(found))

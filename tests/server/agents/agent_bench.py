@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import sleepers
 
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.acp import AcpRunner
@@ -21,8 +20,8 @@ from beray.server.runners.command import CommandRunner
 from beray.server.sandbox.sandbox import Kind, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
-
-from .recording import Recorder
+from tests.server.agents.recording import Recorder
+from tests.support import sleepers
 
 HERE = Path(__file__).parent
 KINDS = ("bubblewrap", "none")
@@ -46,11 +45,15 @@ class Bench:
         self.work_dir = Workspaces(tmp_path / "workspaces", uid_of=uid_of).create(1, 1)
         self.recorder = Recorder()
 
-    def settings(self, **options: Any) -> Settings:
+    def settings(self, *, shared: bool = False, **options: Any) -> Settings:
+        """Return settings of a personal or shared server."""
         # Agents need the tests' Python and the agents in this directory.
         paths = {sys.prefix, sys.base_prefix, str(HERE)}
         options = {"agent_paths": ",".join(sorted(paths)), **options}
-        return Settings(data_dir=self.data_dir, **options)
+        settings = Settings(data_dir=self.data_dir, **options)
+        if shared:
+            settings.set_listener("192.0.2.1", embedded=False)
+        return settings
 
     def job(self, goal: str, **options: Any) -> Job:
         return Job(task_id=1, goal=goal, work_dir=self.work_dir, **{"tools": None, **options})

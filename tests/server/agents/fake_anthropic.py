@@ -23,7 +23,7 @@ def _events(fake: FakeOpenAI, reply: Reply, model: str) -> Iterator[dict[str, An
         "cache_creation_input_tokens": 0,
         "output_tokens": 1,
     }
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": model, "content": [],
         "stop_reason": None, "stop_sequence": None, "usage": usage,
     }  # fmt: skip

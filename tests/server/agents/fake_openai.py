@@ -135,6 +135,10 @@ class FakeOpenAI:
         self._server.server_close()
         self._thread.join()
 
+    def stall(self) -> None:
+        """Wait for ``release``."""
+        self._released.wait(60)
+
     def release(self) -> None:
         """Continue replies that stall."""
         self._released.set()
@@ -156,7 +160,7 @@ class FakeOpenAI:
     def pause(self, reply: Reply, sent: int) -> None:
         """Stall or close the connection if ``reply`` does so after ``sent`` chunks of text."""
         if reply.stall_after == sent:
-            self._released.wait(60)
+            self.stall()
         if reply.cut_after == sent:
             raise _ConnectionCut
 

@@ -15,7 +15,6 @@ import pytest
 from pydantic_ai.messages import ModelMessage, ModelRequest, ToolReturnPart
 from pydantic_ai.models import Model
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
-from support import descendants
 
 from beray.server.runners.base import Job, Outcome
 from beray.server.runners.model import ModelRunner, RetryPolicy
@@ -23,6 +22,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
 from tests.server.agents.recording import Budget, Recorder
+from tests.support import descendants
 
 QUICK = RetryPolicy(max_attempts=5, initial_seconds=0.01)
 Step = str | Sequence[tuple[str, dict[str, Any]]]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -17,11 +17,19 @@ FORK_SERVER = "beray.server.runners.subprocess.fork_server_process"
 KEY = "sk-of-the-owner-0123456789"
 
 
+class Replies(Protocol):
+    """Replies by the number of answers in the request, like a sequence."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Reply | Failure: ...
+
+
 class ModelServer:
     """Running server whose model answers each goal with its own script."""
 
     def __init__(
-        self, server: RunningServer, provider: FakeOpenAI, scripts: dict[str, Any]
+        self, server: RunningServer, provider: FakeOpenAI, scripts: dict[str, Replies]
     ) -> None:
         self.server = server
         self.provider = provider
@@ -29,6 +37,10 @@ class ModelServer:
 
     def script(self, goal: str, *replies: Reply | Failure) -> str:
         """Set the replies to ``goal`` and return it."""
+        return self.script_from(goal, replies)
+
+    def script_from(self, goal: str, replies: Replies) -> str:
+        """Set a sequence of replies to ``goal`` and return the goal."""
         self._scripts[goal] = replies
         return goal
 
@@ -61,7 +73,7 @@ def is_fork_server(process: psutil.Process) -> bool:
 @contextmanager
 def model_server(data_dir: Path, **environ: str) -> Iterator[ModelServer]:
     """Start a server with a scripted model and additional environment variables."""
-    scripts: dict[str, Sequence[Reply | Failure]] = {}
+    scripts: dict[str, Replies] = {}
 
     def answer(body: dict[str, Any]) -> Reply | Failure:
         goals = [message["content"] for message in body["messages"] if message["role"] == "user"]
@@ -75,5 +87,5 @@ def model_server(data_dir: Path, **environ: str) -> Iterator[ModelServer]:
             "OPENAI_BASE_URL": provider.url,
             "OPENAI_API_KEY": KEY,
         }
-        with RunningServer.start(data_dir, **settings | environ) as server:
+        with RunningServer.start(data_dir, settings | environ) as server:
             yield ModelServer(server, provider, scripts)

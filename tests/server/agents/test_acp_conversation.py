@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import descendants
 
 from beray.events import MsgEventEnd, MsgEventToolCallChunk, MsgEventToolResult
 from beray.server.runners.base import BudgetExceeded, Outcome, Usage
 from beray.server.sandbox.sandbox import Kind
-
-from .agent_bench import Bench, bench, both_sandboxes
-from .recording import Recorder
+from tests.server.agents.agent_bench import Bench, bench, both_sandboxes
+from tests.server.agents.recording import Recorder
+from tests.support import descendants
 
 
 async def run_updates(bench: Bench, updates: list[dict[str, Any]]) -> Recorder:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import descendants
 
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.base import Outcome
 from beray.server.setting_types.allow_list import AllowList
 from tests.server.agents.agent_bench import Bench, bench, both_sandboxes
 from tests.server.agents.tiny_mcp_server import SOURCE
+from tests.support import descendants
 
 PYTHON = shutil.which("python3", path="/usr/bin:/bin")
 TINY: dict[str, Any] = {"command": PYTHON, "args": ["-c", SOURCE]}

@@ -7,12 +7,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from support import descendants
-
 from beray.server.runners.base import Outcome, Usage
 from beray.server.sandbox.sandbox import Kind
-
-from .agent_bench import HERE, Bench, bench, both_sandboxes
+from tests.server.agents.agent_bench import HERE, Bench, bench, both_sandboxes
+from tests.support import descendants
 
 COMMAND = shlex.join([sys.executable, str(HERE / "packaged_agent.py")])
 TOOLS = [{"web": {"url": "https://mcp.example/x"}}, {"local": {"command": "/bin/mcp"}}]

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_support import needs_own_network
-from support import descendants
 
 from beray.events import MsgEventTextChunk
 from beray.server.runners.base import Outcome
 from beray.server.sandbox.sandbox import Kind
 from beray.transfers.wire_names import ANY_BYTES
-
-from .agent_bench import Bench, alive, bench, both_sandboxes, running
+from tests.network_support import needs_own_network
+from tests.server.agents.agent_bench import Bench, alive, bench, both_sandboxes, running
+from tests.support import descendants
 
 ONCE = {"outcome": "selected", "optionId": "once"}
 NO = {"outcome": "selected", "optionId": "no"}

@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support import descendants
 
 from beray.events import MsgError, MsgEventEnd
 from beray.server.runners.base import Outcome
 from beray.server.sandbox.sandbox import Kind
-
-from .agent_bench import Bench, alive, bench, both_sandboxes, running, until
+from tests.server.agents.agent_bench import Bench, alive, bench, both_sandboxes, running, until
+from tests.support import descendants
 
 FAILED = Outcome("FAILED", "agent")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import done, text
 
 from beray import BeRayClient
 from beray.server.runners import agent_homes
@@ -21,6 +20,7 @@ from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
 from tests.server.agents.agent_bench import Bench, bench
+from tests.support import done, text
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_copy_that_grows_too_large_ends_the_agent(tmp_path: Path, source: Path
         "BERAY_AGENT_PATHS": f"{source}=rw",
         "BERAY_AGENT_COPY_BYTES": "1000000",
     }
-    with RunningServer.start(tmp_path / "server", **environ) as server:
+    with RunningServer.start(tmp_path / "server", environ) as server:
         if "sandbox: bubblewrap" not in server.log.read_text():
             pytest.skip("bubblewrap does not work here")
         with server.sign_up() as client, server.sign_up() as other:
@@ -220,10 +220,9 @@ async def test_agents_of_different_users_do_not_see_each_others_settings(
 ) -> None:
     work: Bench = await bench(tmp_path, "bubblewrap")
     script = f"cat {source}/token; echo '{{goal}}' > {source}/token; echo x > {source}/planted; ls {source}"
-    runner = work.command(f'sh -c "{script}"', agent_paths=f"{source}=rw")
-    runner._settings.set_listener("192.0.2.1", embedded=False)
+    runner = work.command(f'sh -c "{script}"', agent_paths=f"{source}=rw", shared=True)
 
-    uid_of = Sandbox(work.kind, settings=runner._settings).uid_of
+    uid_of = Sandbox(work.kind, settings=work.settings(shared=True)).uid_of
     others = Workspaces(tmp_path / "workspaces", uid_of=uid_of).create(2, 2)
 
     async def run(user_id: int) -> str:
@@ -243,9 +242,8 @@ async def test_a_copy_that_cannot_be_made_fails_the_task_with_the_reason(
     tmp_path: Path, source: Path
 ) -> None:
     work: Bench = await bench(tmp_path, "bubblewrap")
-    options = {"agent_paths": f"{source}=rw", "agent_copy_bytes": 1}
+    options: dict[str, Any] = {"agent_paths": f"{source}=rw", "agent_copy_bytes": 1, "shared": True}
     for runner in (work.command("true", **options), work.acp(**options)):
-        runner._settings.set_listener("192.0.2.1", embedded=False)
         assert await work.run(runner, "x") == Outcome("FAILED", "agent")
         assert "BERAY_AGENT_COPY_BYTES" in work.recorder.errors()[-1][1]
 
@@ -256,7 +254,7 @@ def test_users_of_a_real_server_have_copies_that_persist(tmp_path: Path, source:
         "BERAY_COMMAND": f"sh -c 'cat {source}/token; cat > {source}/token'",
         "BERAY_AGENT_PATHS": f"{source}=rw",
     }
-    with RunningServer.start(tmp_path / "server", **environ) as server:
+    with RunningServer.start(tmp_path / "server", environ) as server:
         if '"sandbox: bubblewrap"' not in server.log.read_text():
             pytest.skip("bubblewrap does not work here")
 

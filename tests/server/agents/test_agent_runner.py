@@ -6,14 +6,15 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import sleepers, text, until
 
 from beray import BeRayClient
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
+from tests.support import sleepers, text, until
 
 AGENT = """
 import json, os, sys
@@ -38,19 +39,25 @@ class Pair:
         """Account on the other server that owns the agent's chats."""
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    program = tmp_path / "agent.py"
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with started_pair(tmp_path_factory.mktemp("pair")) as pair:
+        yield pair
+
+
+@contextmanager
+def started_pair(folder: Path) -> Iterator[Pair]:
+    program = folder / "agent.py"
     program.write_text(AGENT)
     paths = ",".join([sys.prefix, sys.base_prefix, str(program)])
     command = f"{sys.executable} {program}"
     with RunningServer.start(
-        tmp_path / "there", BERAY_COMMAND=command, BERAY_AGENT_PATHS=paths
+        folder / "there", BERAY_COMMAND=command, BERAY_AGENT_PATHS=paths
     ) as there:
         agents = there.sign_up()
-        token = str(agents._session.headers["Authorization"]).removeprefix("Bearer ")
+        token = access_token(agents)
         with RunningServer.start(
-            tmp_path / "here", BERAY_AGENT_URL=there.url, BERAY_AGENT_TOKEN=token
+            folder / "here", BERAY_AGENT_URL=there.url, BERAY_AGENT_TOKEN=token
         ) as here:
             yield Pair(here, there, agents)
 
@@ -92,7 +99,12 @@ def test_a_work_dir_may_have_more_entries_than_one_page_of_a_listing(pair: Pair)
     assert text(events) == "looking at ['in'] given\n"
 
 
-def test_a_lost_agent_is_a_lost_worker(pair: Pair) -> None:
+def test_a_lost_agent_is_a_lost_worker(tmp_path: Path) -> None:
+    with started_pair(tmp_path) as pair:
+        require_lost_worker(pair)
+
+
+def require_lost_worker(pair: Pair) -> None:
     mark = f"59{os.getpid()}"
     client = pair.here.sign_up()
     task = client.create_task(f"!sleep {mark}", runner="agent")
@@ -120,14 +132,13 @@ def test_a_stop_reaches_the_agent(pair: Pair) -> None:
     until(lambda: not sleepers(mark) and pair.agents.list_tasks() == [])
 
 
-def test_a_rejected_token_is_reported_without_its_value(tmp_path: Path) -> None:
+def test_a_rejected_token_is_reported_without_its_value(
+    beray_server: RunningServer, tmp_path: Path
+) -> None:
     token = "wrong-token-123456"
-    with (
-        RunningServer.start(tmp_path / "there") as there,
-        RunningServer.start(
-            tmp_path / "here", BERAY_AGENT_URL=there.url, BERAY_AGENT_TOKEN=token
-        ) as here,
-    ):
+    with RunningServer.start(
+        tmp_path / "here", BERAY_AGENT_URL=beray_server.url, BERAY_AGENT_TOKEN=token
+    ) as here:
         client = here.sign_up()
         events: list[Any] = list(client.stream_task_updates(client.create_task("hi")["id"]))
         assert events[-1]["status"] == "FAILED"

@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 import pytest
-from support import until
 
 from beray import BeRayClient
 from beray.testing import RunningServer
@@ -17,6 +16,7 @@ from tests.server.agents.fake_anthropic import ANTHROPIC
 from tests.server.agents.fake_anthropic import MODEL as CLAUDE
 from tests.server.agents.fake_openai import OPENAI, Call, Failure, FakeOpenAI, Reply
 from tests.server.agents.model_server import is_fork_server
+from tests.support import until
 
 INTERRUPTED = "The tool call was interrupted before a result was produced."
 
@@ -35,7 +35,7 @@ class Bench:
             "ANTHROPIC_BASE_URL": self.provider.url.removesuffix("/v1"),
             "ANTHROPIC_API_KEY": "sk-ant",
         }
-        self.server = RunningServer.start(data_dir, **environ)
+        self.server = RunningServer.start(data_dir, environ)
 
     def close(self) -> None:
         self.server.stop()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import descendants
 
 from beray.events import (
     MsgEventCustomUpdate,
@@ -24,9 +23,9 @@ from beray.events import (
 from beray.server.runners.base import BudgetExceeded, Outcome, Usage
 from beray.server.runners.shell import ShellRunner
 from beray.server.sandbox.sandbox import Kind, Sandbox
-
-from .agent_bench import alive, bench, both_sandboxes, running, until
-from .recording import Recorder
+from tests.server.agents.agent_bench import alive, bench, both_sandboxes, running, until
+from tests.server.agents.recording import Recorder
+from tests.support import descendants
 
 
 def python(code: str, *arguments: str) -> str:

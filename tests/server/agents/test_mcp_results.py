@@ -14,7 +14,7 @@ from tests.server.agents import mcp_server
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.mcp_server import HttpServer
 from tests.server.agents.model_bench import Bench, Step, other_tasks
-from tests.server.agents.model_server import model_server
+from tests.server.agents.model_server import ModelServer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::mcp.shared.exceptions.MCPDeprecationWarning"  # the server's log messages
@@ -135,7 +135,7 @@ async def test_progress_and_log_messages_are_batched_and_limited(tmp_path: Path,
     assert counted == 300
     assert len(messages) < 300
     # The notifications of a call precede its result.
-    types = [event.type for event in bench.sink.events]
+    types: list[str] = [event.type for event in bench.sink.events]
     last = max(n for n, event in enumerate(bench.sink.events) if "left_out" in str(event))
     assert last < types.index("AGENT_EVENT_TOOL_RESULT")
     assert not other_tasks()
@@ -151,10 +151,9 @@ async def test_notifications_contain_no_credentials(tmp_path: Path) -> None:
     assert progress["message"] == "web report: … (1 of 1)"
 
 
-def test_a_task_of_a_server_has_the_files_and_the_notifications(tmp_path: Path) -> None:
+def test_a_task_of_a_server_has_the_files_and_the_notifications(models: ModelServer) -> None:
     with (
         HttpServer(sessions=True) as http,
-        model_server(tmp_path / "data") as models,
         models.server.sign_up() as client,
     ):
         events = models.done(

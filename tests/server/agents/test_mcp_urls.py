@@ -23,7 +23,7 @@ from tests.server.agents import mcp_server
 from tests.server.agents.fake_openai import Reply
 from tests.server.agents.mcp_server import HttpServer
 from tests.server.agents.model_bench import Bench, other_tasks
-from tests.server.agents.model_server import model_server
+from tests.server.agents.model_server import ModelServer, model_server
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_the_processes_of_runs_know_whether_their_server_is_shared(tmp_path: Pat
 
 
 def test_the_servers_log_contains_neither_urls_nor_responses_of_users_servers(
-    tmp_path: Path,
+    models: ModelServer,
 ) -> None:
     garbage = ScriptedResponse(
         json.dumps({"secret": BODY}).encode(), 200, {"Content-Type": "application/json"}
@@ -209,16 +209,16 @@ def test_the_servers_log_contains_neither_urls_nor_responses_of_users_servers(
     with (
         FaultServer([garbage] * 20) as first,
         FaultServer([redirect] * 20) as second,
-        model_server(tmp_path / "data") as models,
         models.server.sign_up() as client,
     ):
+        before = len(models.server.log.read_text())
         tools = [
             {"first": {"url": f"{first.url}/mcp?access=hidden-in-url"}},
             {"second": {"url": f"{second.url}/mcp?access=hidden-in-url"}},
             {"third": {"url": f"{first.url}/sse?access=hidden-in-url", "type": "sse"}},
         ]
         events = models.done(client, "hello", Reply(text=["done"]), tools=tools)
-        log = models.server.log.read_text()
+        log = models.server.log.read_text()[before:]
     payloads = [event["payload"] for event in events if "payload" in event]
     assert [payload["status"] for payload in payloads if payload["kind"] == "mcp"] == ["failed"] * 3
     assert "hidden" not in log

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import sleepers, until
 
 from beray import BeRayClient
 from beray.gateway import GatewayClient
 from beray.server.prefabs import archives
 from beray.server.runners.model import prefab_tools
+from beray.testing import access_token
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer, model_server
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 MODULE = """
 import os
@@ -61,7 +62,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     folder = tmp_path_factory.mktemp("prefabs")
     with model_server(folder / "data", BERAY_PREFAB_AUTHORS="*") as found:
         with found.server.sign_up() as author:
-            token = str(author._session.headers["Authorization"]).removeprefix("Bearer ")
+            token = access_token(author)
             archive = archives.pack(write_prefab(folder / "probe", MODULE, FUNCTIONS))
             with GatewayClient(base_url=found.server.url, jwt_token=token) as gateway:
                 gateway.add_prefab(archive)

@@ -15,19 +15,13 @@ from beray.agent import AgentApi
 from beray.events import EVENT
 from beray.server.runners.event_positions import MAX_POSITIONS, EventPositions
 from beray.streaming.retraction import is_retractable, retracted_count, retracted_range
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
 from tests.server.agents.fake_openai import Call, Failure, Reply
-from tests.server.agents.model_server import KEY, ModelServer, model_server
+from tests.server.agents.model_server import KEY, ModelServer
 
 LOOK = Call("read_file", {"path": "notes.txt"})
 BROKEN = Reply(["The answer ", "is 4"], [LOOK], thinking=["hm", "m"], finish="")
 """Stream with text, reasoning and a call, without a final marker."""
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    with model_server(tmp_path_factory.mktemp("retraction") / "data") as found:
-        yield found
 
 
 @pytest.fixture
@@ -47,8 +41,7 @@ def breaking(models: ModelServer, goal: str, *replies: Reply | Failure) -> str:
         def __getitem__(self, _: int) -> Reply | Failure:
             return next(left)
 
-    models._scripts[goal] = Replies()
-    return goal
+    return models.script_from(goal, Replies())
 
 
 def test_the_interrupted_attempt_is_retracted_in_the_log(
@@ -128,7 +121,7 @@ def test_retracted_text_is_not_sent_to_the_model(models: ModelServer, client: Be
 async def test_on_the_websocket_the_number_of_frames_is_retracted(
     models: ModelServer, client: BeRayClient
 ) -> None:
-    token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(client)
     breaking(models, "over a socket", BROKEN, Reply(["The answer is 42."]))
     async with AgentApi("a", client.base_url, chat_id="socket", token=token) as api:
         messages = [message async for message in api.send_message("over a socket")]
@@ -140,10 +133,10 @@ async def test_on_the_websocket_the_number_of_frames_is_retracted(
 async def test_retractions_of_a_remote_agent_apply_to_the_local_log(
     models: ModelServer, client: BeRayClient, tmp_path: Path
 ) -> None:
-    token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(client)
     environ = {"BERAY_AGENT_URL": client.base_url, "BERAY_AGENT_TOKEN": token}
     breaking(models, "far away", BROKEN, Reply(["The answer is 42."]))
-    with RunningServer.start(tmp_path / "data", **environ) as server, server.sign_up() as here:
+    with RunningServer.start(tmp_path / "data", environ) as server, server.sign_up() as here:
         task = await asyncio.to_thread(here.create_task, "far away")
         events: list[Any] = await asyncio.to_thread(
             lambda: list(here.stream_task_updates(task["id"]))
@@ -166,7 +159,7 @@ def test_a_transcript_has_no_retracted_text(tmp_path: Path) -> None:
         "say(text='again ', retracts=1), say(text='right')]\n"
     )
     environ = {"BERAY_COMMAND": f"python3 {agent}", "BERAY_AGENT_PATHS": str(agent.parent)}
-    with RunningServer.start(tmp_path / "data", **environ) as server, server.sign_up() as client:
+    with RunningServer.start(tmp_path / "data", environ) as server, server.sign_up() as client:
         texts = []
         for words in ("first", "second"):
             task = client.send_chat_message("chat", words)

@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-from support import sleepers, text, until
 
 from beray import BeRayClient
 from beray.exceptions import UnprocessableEntityError
@@ -21,6 +20,7 @@ from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.mcp_server import HttpServer
 from tests.server.agents.model_server import FORK_SERVER, KEY, ModelServer, model_server
+from tests.support import sleepers, text, until
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +86,14 @@ def test_hello_world(models: ModelServer, client: BeRayClient) -> None:
     assert client.get_file_content(task["id"], "hello.py").content == content.encode()
     usage = task["usage"]
     assert usage is not None
-    counted = {name: usage[name] for name in usage if name != "cost_usd"}  # type: ignore[literal-required]
+    counted = {name: value for name, value in usage.items() if name != "cost_usd"}
     assert counted == {
         "requests": 4, "input_tokens": 700, "output_tokens": 49,
         "cache_read_tokens": 100, "cache_write_tokens": 0, "estimated": False,
     }  # fmt: skip
     assert 0 < (usage["cost_usd"] or 0) < 0.01
     assert events[-2]["tokens_used"] == 749
-    options = {name: task[name] for name in ("runner", "model", "limits", "tags")}  # type: ignore[literal-required]
+    options = {name: task[name] for name in ("runner", "model", "limits", "tags")}
     assert options == {
         "runner": "model", "model": "openai:gpt-4o", "tags": ["first", "python"],
         "limits": {"tokens": 10_000, "cost_usd": 1.5},
@@ -238,7 +238,7 @@ def test_the_sandbox_isolates_runs(
 
 def test_exceeding_the_disk_quota_ends_a_task(tmp_path: Path) -> None:
     limits = {"BERAY_WORK_DIR_BYTES": "5000000"}
-    with RunningServer.start(tmp_path / "data", **limits) as server:
+    with RunningServer.start(tmp_path / "data", limits) as server:
         client = server.sign_up()
         for place in ("fill", "/tmp/fill"):
             task = client.create_task(f"!head -c 20000000 /dev/zero > {place}; sleep 60")
@@ -284,7 +284,7 @@ def stop_in_the_middle(
 ) -> None:
     events: list[Any] = []
     stream = client.stream_task_updates(task_id)
-    reader = threading.Thread(target=lambda: [events.append(event) for event in stream])
+    reader = threading.Thread(target=lambda: events.extend(stream))
     reader.start()
     until(lambda: reached(events))
     assert models.processes()

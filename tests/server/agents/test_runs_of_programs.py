@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
-from support import done, sleepers, text, until
 
 from beray import BeRayClient
 from beray.testing import RunningServer
+from tests.support import done, sleepers, text, until
 
 AGENT = Path(__file__).with_name("acp_agent.py")
 SAY = """

@@ -130,7 +130,7 @@ def test_selection_of_secrets() -> None:
         "PATH": "/usr/bin", "SSH_AUTH_SOCK": "/tmp/agent", "LANG": "C.UTF-8",
     }  # fmt: skip
     assert list(environment_secrets(environ)) == ["key-1", "token-2", "pass-3"]
-    tools = [
+    tools: list[Any] = [
         {"docs": {"url": "https://me:pa%20ss@host/mcp?api_key=in-url&page=2",
                   "headers": {"Authorization": "Bearer abc", "Accept": "*/*", "X-Id": "seven"}}},
         {"local": {"command": "mcp", "env": {"API_TOKEN": "of-env", "HOME": "/x"}}},

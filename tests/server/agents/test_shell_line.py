@@ -6,10 +6,10 @@ import os
 import subprocess
 
 import pytest
-from support import done, text
 
 from beray import BeRayClient
 from beray.server.runners.shell import MAX_ARGUMENT_CHARACTERS, shell_command
+from tests.support import done, text
 
 SHELLS = [shell for shell in ("/bin/sh", "/bin/bash") if os.path.exists(shell)]
 LONG = MAX_ARGUMENT_CHARACTERS

@@ -11,11 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
-from support import text, until
 
 from beray import BeRayClient
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer, model_server
+from tests.support import text, until
 
 TASKS = 200
 AT_ONCE = 8

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_support import Agent, S3Server
-from repositories import Repositories, opened
 
 from beray.server.objects.local import BUCKET, LocalObjectStore
 from beray.server.objects.s3 import S3ObjectStore
@@ -19,6 +17,8 @@ from beray.server.objects.store import ObjectStore
 from beray.server.settings import Settings
 from beray.testing import RunningServer
 from beray.testing.server import free_port
+from tests.gateway_support import Agent, S3Server
+from tests.repositories import Repositories, opened
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import requests
-from gateway_support import Agent
 
-from beray.testing import RunningServer
+from beray import BeRayClient
+from beray.testing import authorization
+from tests.gateway_support import Agent
 
 COUNT = """
 import os, time
@@ -142,9 +143,9 @@ def call(function: str, files: dict[str, list[str]] | None = None, **parameters:
     }
 
 
-def add(server: RunningServer, archive: bytes, token: str) -> requests.Response:
-    headers = {"Authorization": token, "Content-Type": "application/zip"}
-    return requests.post(f"{server.url}/v1/prefabs", data=archive, headers=headers, timeout=60)
+def add(author: BeRayClient, archive: bytes) -> requests.Response:
+    headers = {**authorization(author), "Content-Type": "application/zip"}
+    return requests.post(f"{author.base_url}/v1/prefabs", data=archive, headers=headers, timeout=60)
 
 
 class Caller(Agent):

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_support import Agent, exchange, refusal
-from network_support import needs_own_network
-from repositories import Repositories, opened
-from support import WITHOUT_BUBBLEWRAP, until
+from sqlalchemy import update
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
@@ -22,7 +19,12 @@ from beray.server.storage.digests import secret_digest
 from beray.server.storage.internal_tokens import ApiKeyRevoked
 from beray.server.storage.tables import GatewayUsage, InternalToken
 from beray.server.storage.times import utc_now
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token, raw_request
+from tests.gateway_support import Agent, exchange, refusal
+from tests.network_support import needs_own_network
+from tests.repositories import Repositories, opened
+from tests.shared_servers import ServerPool
+from tests.support import WITHOUT_BUBBLEWRAP, until
 
 LIST = "/internal/files/list"
 UPLOAD_URL = "/internal/files/generate_upload_url"
@@ -62,9 +64,9 @@ def test_an_invalid_credential_is_rejected(
 
 
 def test_each_credential_is_valid_in_its_own_header_only(agent: Agent) -> None:
-    access_token = str(agent.account._session.headers["Authorization"]).removeprefix("Bearer ")
+    token = access_token(agent.account)
     server = agent.server
-    assert ask(server, Authorization=f"Bearer {access_token}").status_code == 200
+    assert ask(server, Authorization=f"Bearer {token}").status_code == 200
     assert ask(server, X_Internal_Token=agent.token).status_code == 200
     for wrong in (agent.token, agent.api_key):
         assert refusal(ask(server, Authorization=f"Bearer {wrong}"))[0] == 401
@@ -72,17 +74,17 @@ def test_each_credential_is_valid_in_its_own_header_only(agent: Agent) -> None:
             f"{server.url}/api/v1/users/me", headers={"Authorization": f"Bearer {wrong}"}, timeout=9
         )
         assert me.status_code == 401
-    for wrong in (access_token, agent.api_key, f"Bearer {agent.token}"):
+    for wrong in (token, agent.api_key, f"Bearer {agent.token}"):
         assert refusal(ask(server, X_Internal_Token=wrong))[0] == 401
-    for wrong in (access_token, agent.token):
+    for wrong in (token, agent.token):
         assert refusal(exchange(server, wrong)) == (401, "INVALID_API_KEY")
     # A wrong one is not made good by a right one in another place.
-    both = ask(server, X_Internal_Token="wrong", Authorization=f"Bearer {access_token}")
+    both = ask(server, X_Internal_Token="wrong", Authorization=f"Bearer {token}")
     assert refusal(both) == (401, "INVALID_TOKEN")
 
 
 def test_a_person_has_no_agent(agent: Agent) -> None:
-    answer = agent.account._session.get(f"{agent.server.url}{LIST}", timeout=30)
+    answer = raw_request(agent.account, "GET", LIST)
     assert refusal(answer) == (400, "MISSING_AGENT_CONTEXT")
 
 
@@ -304,16 +306,18 @@ def test_an_allowed_address_is_let_in_as_nobody(tmp_path: Path) -> None:
 
 
 @needs_own_network
-def test_a_page_in_a_browser_is_not_let_in_by_its_address(tmp_path: Path) -> None:
-    with RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.0/8") as server:
-        url = f"{server.url}/internal/files/generate_upload_url"
-        page = {"Origin": "https://evil.example"}
-        assert requests.post(url, json={"filename": "a"}, headers=page).status_code == 401
-        assert requests.post(url, json={"filename": "a"}).status_code == 200
+def test_a_page_in_a_browser_is_not_let_in_by_its_address(server_pool: ServerPool) -> None:
+    server = server_pool.server(BERAY_GATEWAY_ALLOW="127.0.0.1")
+    url = f"{server.url}/internal/files/generate_upload_url"
+    page = {"Origin": "https://evil.example"}
+    assert requests.post(url, json={"filename": "a"}, headers=page).status_code == 401
+    assert requests.post(url, json={"filename": "a"}).status_code == 200
 
 
 @pytest.mark.parametrize("forged", ["10.1.2.3", "10.1.2.3, 10.1.2.3", "::ffff:10.1.2.3"])
-def test_a_forged_header_of_an_unlisted_peer_changes_nothing(tmp_path: Path, forged: str) -> None:
+def test_a_forged_header_of_an_unlisted_peer_changes_nothing(
+    server_pool: ServerPool, forged: str
+) -> None:
     headers = {"X_Forwarded_For": forged, "X_Real_IP": forged, "Forwarded": f"for={forged}"}
     for proxies in ("", "192.0.2.1"):
         environ = {
@@ -322,8 +326,8 @@ def test_a_forged_header_of_an_unlisted_peer_changes_nothing(tmp_path: Path, for
             "BERAY_PUBLIC_URL": "https://beray.example.test",
         }
         environ |= WITHOUT_BUBBLEWRAP
-        with RunningServer.start(tmp_path / f"data{proxies}", **environ) as server:
-            assert refusal(ask(server, **headers)) == (401, "NOT_AUTHENTICATED")
+        server = server_pool.server(**environ)
+        assert refusal(ask(server, **headers)) == (401, "NOT_AUTHENTICATED")
 
 
 def test_a_listed_proxy_says_who_a_client_is(tmp_path: Path) -> None:
@@ -332,7 +336,7 @@ def test_a_listed_proxy_says_who_a_client_is(tmp_path: Path) -> None:
         "BERAY_TRUSTED_PROXIES": "127.0.0.1",
         **WITHOUT_BUBBLEWRAP,
     }
-    with RunningServer.start(tmp_path / "data", **environ) as server:
+    with RunningServer.start(tmp_path / "data", environ) as server:
         assert ask(server, X_Forwarded_For="10.1.2.3").status_code == 200
         assert ask(server, X_Forwarded_For="::ffff:10.1.2.3").status_code == 200
         assert refusal(ask(server, X_Forwarded_For="11.1.2.3"))[0] == 401
@@ -372,7 +376,7 @@ def test_calls_are_counted_by_subject_and_day(repositories: Repositories) -> Non
     assert calls.count("user:2", 3, calls=2) == 4
     assert calls.count("user:2", 3) == 3
     with repositories.database.writing() as session:
-        session.execute(GatewayUsage.__table__.update().values(day="2026-01-01"))
+        session.execute(update(GatewayUsage).values(day="2026-01-01"))
     assert calls.count("user:1", 3) == 1
     with repositories.database.reading() as session:
         assert session.query(GatewayUsage).count() == 1

@@ -9,33 +9,20 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import exchange, refusal
-from network_support import needs_own_network
-from support import FollowingThread, sleepers, until
 
-from beray.server.prefabs import archives
-from beray.testing import RunningServer
-from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
-from tests.server.gateway.prefab_folders import write_prefab
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    folder = write_prefab(tmp_path_factory.mktemp("probe"), COUNT, MANIFEST)
-    environ = {"BERAY_PREFAB_AUTHORS": "author@example.test"}
-    with RunningServer.start(tmp_path_factory.mktemp("server"), **environ) as server:
-        with server.sign_up("author@example.test") as author:
-            token = str(author._session.headers["Authorization"])
-        added = add(server, archives.pack(folder), token)
-        assert added.status_code == 201, added.text
-        yield server
+from beray.testing import RunningServer, access_token, authorization
+from tests.gateway_support import exchange, refusal
+from tests.network_support import needs_own_network
+from tests.server.gateway.prefab_calls import Caller, call
+from tests.shared_servers import ServerPool
+from tests.support import FollowingThread, sleepers, until
 
 
 @pytest.fixture
-def caller(server: RunningServer) -> Iterator[Caller]:
-    caller = Caller.new(server)
+def caller(probe_server: RunningServer) -> Iterator[Caller]:
+    caller = Caller.new(probe_server)
     with caller.account:
-        yield caller  # type: ignore[misc]
+        yield caller
 
 
 def run(server: RunningServer, one: Any, **headers: str) -> requests.Response:
@@ -48,12 +35,8 @@ def run(server: RunningServer, one: Any, **headers: str) -> requests.Response:
     )
 
 
-def bearer(caller: Caller) -> str:
-    return str(caller.account._session.headers["Authorization"])
-
-
 def test_a_key_and_an_access_token_run_functions(caller: Caller) -> None:
-    for headers in ({"X_API_Key": caller.api_key}, {"Authorization": bearer(caller)}):
+    for headers in ({"X_API_Key": caller.api_key}, authorization(caller.account)):
         answer = run(caller.server, call("outputs"), **headers)
         assert answer.status_code == 200, answer.text
         assert answer.headers["Content-Type"] == "application/json"
@@ -73,17 +56,17 @@ def test_a_function_that_streams_is_streamed(caller: Caller) -> None:
 
 
 def test_a_key_is_good_for_the_other_routes_and_in_its_own_place_only(caller: Caller) -> None:
-    server, access_token = caller.server, bearer(caller).removeprefix("Bearer ")
+    server, token = caller.server, access_token(caller.account)
     listed = requests.get(
         f"{server.url}/internal/files/list", headers={"X-API-Key": caller.api_key}, timeout=30
     )
     assert listed.status_code == 200
-    for wrong in ("", "sk-wrong", caller.token, access_token, f"Bearer {caller.api_key}"):
+    for wrong in ("", "sk-wrong", caller.token, token, f"Bearer {caller.api_key}"):
         answer = run(server, call("outputs"), X_API_Key=wrong)
         assert refusal(answer) == (401, "INVALID_API_KEY")
         assert "wrong" in answer.text or "X-API-Key: sk-" in answer.text
     # A valid credential in another place does not make up for it.
-    both = run(server, call("outputs"), X_API_Key="sk-wrong", Authorization=bearer(caller))
+    both = run(server, call("outputs"), X_API_Key="sk-wrong", **authorization(caller.account))
     assert refusal(both) == (401, "INVALID_API_KEY")
     assert refusal(run(server, call("outputs")))[0] == 401
     assert caller.api_key not in server.log.read_text()
@@ -121,7 +104,7 @@ def test_the_end_of_a_key_ends_its_runs(caller: Caller) -> None:
 
 
 @needs_own_network
-def test_an_allowed_address_needs_no_credential(tmp_path: Path) -> None:
-    with RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.1") as server:
-        assert refusal(run(server, call("x"))) == (404, "PREFAB_NOT_FOUND")
-        assert refusal(run(server, call("x"), X_API_Key="sk-wrong")) == (401, "INVALID_API_KEY")
+def test_an_allowed_address_needs_no_credential(server_pool: ServerPool) -> None:
+    server = server_pool.server(BERAY_GATEWAY_ALLOW="127.0.0.1")
+    assert refusal(run(server, call("x"))) == (404, "PREFAB_NOT_FOUND")
+    assert refusal(run(server, call("x"), X_API_Key="sk-wrong")) == (401, "INVALID_API_KEY")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_files import content, down, listed, removed, up, up_temp
-from gateway_support import Agent, refusal
 
 from beray.testing import RunningServer
+from tests.gateway_files import content, down, listed, removed, up, up_temp
+from tests.gateway_support import Agent, refusal
 
 MIB = 1024 * 1024
 
@@ -170,7 +170,7 @@ def test_bad_downloads_are_refused(agent: Agent, params: dict[str, Any]) -> None
 
 def test_agents_are_needed(beray_server: RunningServer) -> None:
     somebody = Agent.new(beray_server, None)
-    calls = [
+    calls: list[tuple[str, str, dict[str, Any]]] = [
         ("POST", "upload", {"files": {"file": b"x"}}),
         ("POST", "upload_temp", {"files": {"file": b"x"}}),
         ("GET", "list", {}),
@@ -224,7 +224,7 @@ def test_sessions_are_cleaned(agent: Agent) -> None:
         {"session_id": "a\n"}, {"session_id": "ä"}, {"session_id": "x" * 129},
     ],
 )  # fmt: skip
-def test_bad_fields_are_refused(agent: Agent, fields: dict[str, str]) -> None:
+def test_bad_fields_are_refused(agent: Agent, fields: dict[str, Any]) -> None:
     answer = up_temp(agent, **fields)
     assert refusal(answer) == (422, "INVALID_INPUT")
     assert answer.json()["detail"]["errors"][0]["loc"] == list(fields)

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from gateway_support import pieces
-from repositories import Repositories
+from sqlalchemy import insert
 
 from beray.server.objects.local import BUCKET, LocalObjectStore
 from beray.server.objects.signing import UrlSigner
 from beray.server.objects.store import ObjectNotFound, check_key
 from beray.server.storage.tables import LocalObject
+from tests.gateway_support import pieces
+from tests.repositories import Repositories
 
 
 def files(folder: Path) -> list[Path]:
@@ -103,7 +104,7 @@ async def test_a_hundred_thousand_objects_in_pages(
         for key in [*keys, "agent-outputs/1/b/x", "agent-outputs/1/Z"]
     ]
     with repositories.database.writing() as session:
-        session.execute(LocalObject.__table__.insert(), rows)
+        session.execute(insert(LocalObject), rows)
     listed: list[str] = []
     while page := await local.list("agent-outputs/1/a/", listed[-1] if listed else "", 1000):
         listed += [found.key for found in page]

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from gateway_support import pieces
 
 from beray.server.accounts.principals import Principal
 from beray.server.http.gateway_errors import GatewayHTTPError
 from beray.server.objects import object_files
 from beray.server.objects.local import LocalObjectStore
 from beray.server.objects.store import ObjectNotFound, StoredObject
+from tests.gateway_support import pieces
 
 USER = Principal(3, "scout", "127.0.0.1")
 

@@ -13,8 +13,6 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
-from gateway_support import Agent, refusal
-from support import WITHOUT_BUBBLEWRAP, until
 
 from beray.server.objects.signing import (
     InvalidSignature,
@@ -23,6 +21,8 @@ from beray.server.objects.signing import (
     load_or_create_secret,
 )
 from beray.testing import RunningServer
+from tests.gateway_support import Agent, refusal
+from tests.support import WITHOUT_BUBBLEWRAP, until
 
 DATA = bytes(range(256)) * 40
 
@@ -224,7 +224,7 @@ def test_large_objects_do_not_fill_memory(agent: Agent) -> None:
 
 def test_a_url_begins_as_the_owner_says(tmp_path: Path) -> None:
     with RunningServer.start(
-        tmp_path / "data", BERAY_PUBLIC_URL="https://beray.example/x/", **WITHOUT_BUBBLEWRAP
+        tmp_path / "data", WITHOUT_BUBBLEWRAP, BERAY_PUBLIC_URL="https://beray.example/x/"
     ) as server:
         agent = Agent.new(server)
         url, _ = put_url(agent)

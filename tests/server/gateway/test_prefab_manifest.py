@@ -140,7 +140,7 @@ def test_places_of_a_value_and_defaults_at_any_depth() -> None:
     }
     (problem,) = json_schema.value_problems(schema, {"inner": {"y": 3}})
     assert problem.loc == ("inner", "y")
-    given = {"inner": {}}
+    given: dict[str, Any] = {"inner": {}}
     assert json_schema.apply_defaults(schema, given) == {"inner": {"x": [1]}}
     assert given == {"inner": {}}
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_support import refusal
-from network_support import needs_own_network
-from support import sleepers, until
 
 from beray.server.prefabs import archives
 from beray.server.prefabs.scheduler import MAX_NESTED_CALLS
 from beray.testing import RunningServer
+from tests.gateway_support import refusal
+from tests.network_support import needs_own_network
 from tests.server.gateway.prefab_calls import Caller, add, put
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "prefabs" / "word-report"
 MODULE = """
@@ -147,10 +147,9 @@ def server(
         BERAY_SANDBOX=request.param,
     ) as server:
         with server.sign_up("author@example.test") as author:
-            token = str(author._session.headers["Authorization"])
-        for prefab in (folder, EXAMPLE):
-            added = add(server, archives.pack(prefab), token)
-            assert added.status_code == 201, added.text
+            for prefab in (folder, EXAMPLE):
+                added = add(author, archives.pack(prefab))
+                assert added.status_code == 201, added.text
         yield server
 
 
@@ -158,7 +157,7 @@ def server(
 def caller(server: RunningServer) -> Iterator[Caller]:
     caller = Caller.new(server)
     with caller.account:
-        yield caller  # type: ignore[misc]
+        yield caller
 
 
 def returned(caller: Caller, one: Any) -> Any:
@@ -280,8 +279,7 @@ def test_functions_with_gateway_access_reject_anonymous_callers(tmp_path: Path) 
         tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.1", BERAY_PREFAB_AUTHORS="*"
     ) as server:
         with server.sign_up() as author:
-            token = str(author._session.headers["Authorization"])
-            added = add(server, archives.pack(folder), token)
+            added = add(author, archives.pack(folder))
             assert added.status_code == 201, added.text
         url = f"{server.url}/v1/run"
         refused = requests.post(url, json={"calls": [call("tell")]}, timeout=60)
@@ -294,11 +292,10 @@ def test_functions_with_gateway_access_reject_anonymous_callers(tmp_path: Path) 
 def test_urls_lead_to_the_relay_also_with_a_public_url(tmp_path: Path) -> None:
     folder = write_prefab(tmp_path / "probe", MODULE, MANIFEST)
     environ = {"BERAY_PUBLIC_URL": "https://beray.example.test", "BERAY_PREFAB_AUTHORS": "*"}
-    with RunningServer.start(tmp_path / "data", **environ) as server:
+    with RunningServer.start(tmp_path / "data", environ) as server:
         caller = Caller.new(server)
-        token = str(caller.account._session.headers["Authorization"])
-        assert add(server, archives.pack(folder), token).status_code == 201
-        found = returned(caller, call("ways", secret_url="s3://beray/a"))  # type: ignore[arg-type]
+        assert add(caller.account, archives.pack(folder)).status_code == 201
+        found = returned(caller, call("ways", secret_url="s3://beray/a"))
         assert found["put"] == 200
         outside = caller.files("POST", "generate_upload_url", json={"filename": "a"}).json()
         assert outside["upload_url"].startswith("https://beray.example.test/")

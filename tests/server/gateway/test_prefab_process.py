@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 import pytest
-from support import sleepers, until
 
 from beray.server.prefabs import process, registry
 from beray.server.prefabs.process import FunctionCall
@@ -19,6 +18,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.ownership import chown_tree
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 MIB = 1024 * 1024
 
@@ -54,7 +54,7 @@ class Bench:
         )
         before = set(psutil.pids())
         try:
-            return await process.call_function(self.sandbox, order, self._emit)
+            return await process.call_function(self.sandbox, order, self.emit)
         finally:
             gone = [pid for pid in psutil.pids() if pid not in before and _of(pid, self.work)]
             assert not gone
@@ -64,7 +64,7 @@ class Bench:
             await self.call(module, toml)
         return raised.value
 
-    async def _emit(self, piece: Any) -> None:
+    async def emit(self, piece: Any) -> None:
         self.pieces.append(piece)
 
 
@@ -279,7 +279,7 @@ async def test_a_cancelled_call_ends_all_processes(bench: Bench) -> None:
     async def emit(piece: Any) -> None:
         started.set()
 
-    bench._emit = emit  # type: ignore[method-assign]
+    bench.emit = emit  # type: ignore[method-assign]
     calling = asyncio.create_task(
         bench.call(
             """

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from gateway_support import refusal
-from support import sleepers, until
-
 from beray.server.prefabs import archives
 from beray.testing import RunningServer
+from tests.gateway_support import refusal
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 
 def test_a_caller_with_endless_calls_leaves_a_slot_and_a_full_queue_refuses(
@@ -25,8 +24,7 @@ def test_a_caller_with_endless_calls_leaves_a_slot_and_a_full_queue_refuses(
         BERAY_USER_QUEUED="3",
     ) as server:
         with server.sign_up("author@example.test") as author:
-            token = str(author._session.headers["Authorization"])
-        added = add(server, archives.pack(write_prefab(tmp_path / "p", COUNT, MANIFEST)), token)
+            added = add(author, archives.pack(write_prefab(tmp_path / "p", COUNT, MANIFEST)))
         assert added.status_code == 201, added.text
         greedy, other = Caller.new(server), Caller.new(server)
         marks = ["98881", "98882", "98883"]

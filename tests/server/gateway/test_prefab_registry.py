@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_support import refusal
 
 from beray.exceptions import TransferError
 from beray.server.prefabs import archives
 from beray.server.prefabs.manifest import ManifestError
 from beray.server.prefabs.registry import PrefabNotFound, PrefabRegistry, VersionConflict
-from beray.testing import RunningServer
+from beray.testing import RunningServer, access_token
+from tests.gateway_support import refusal
 from tests.server.gateway.prefab_folders import write_prefab
 
 MAIN = "def main(call):\n    return {}\n"
@@ -67,9 +67,12 @@ def test_the_newest_is_by_precedence_and_no_pre_release(
     again = PrefabRegistry(found.root, tmp_path / "included")
     again.load()
     assert again.versions("probe") == found.versions("probe")
-    for prefab_id, version in (("none", None), ("probe", "3.0.0"), ("probe", "../1.2.0")):
+    missing: list[tuple[str, str | None]] = [
+        ("none", None), ("probe", "3.0.0"), ("probe", "../1.2.0"),
+    ]  # fmt: skip
+    for prefab_id, absent in missing:
         with pytest.raises(PrefabNotFound):
-            found.find(prefab_id, version)
+            found.find(prefab_id, absent)
 
 
 def test_a_version_never_changes(found: PrefabRegistry, tmp_path: Path) -> None:
@@ -168,11 +171,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 @pytest.fixture(scope="module")
 def token(server: RunningServer) -> str:
     with server.sign_up("b@example.test") as author:
-        return str(author._session.headers["Authorization"])
+        return access_token(author)
 
 
 def post(server: RunningServer, token: str, body: bytes) -> requests.Response:
-    headers = {"Authorization": token, "Content-Type": "application/zip"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/zip"}
     return requests.post(f"{server.url}/v1/prefabs", data=body, headers=headers, timeout=60)
 
 
@@ -227,7 +230,7 @@ def test_an_id_belongs_to_its_first_author(
         )
 
     with server.sign_up("a@example.test") as another:
-        others = str(another._session.headers["Authorization"])
+        others = access_token(another)
     broken = write_prefab(tmp_path / "broken", "raise SystemExit", PLAIN, prefab_id="mine")
     assert refusal(post(server, others, archives.pack(broken))) == (422, "INVALID_INPUT")
     assert post(server, token, body("1.0.0")).status_code == 201
@@ -244,7 +247,7 @@ def test_users_cannot_add_versions_to_prefabs_of_the_operator(tmp_path: Path) ->
     write_prefab(data / "prefabs" / "probe" / "1.0.0", MAIN, PLAIN)
     with RunningServer.start(data, BERAY_PREFAB_AUTHORS="*") as server:
         with server.sign_up() as author:
-            token = str(author._session.headers["Authorization"])
+            token = access_token(author)
         body = archives.pack(write_prefab(tmp_path / "new", MAIN, PLAIN, version="2.0.0"))
         assert refusal(post(server, token, body)) == (403, "NOT_THE_AUTHOR")
         server.stop()
@@ -302,9 +305,9 @@ def test_only_authors_named_by_the_operator_add_prefabs(
 ) -> None:
     body = archives.pack(write_prefab(tmp_path / "a", MAIN, PLAIN))
     with server.sign_up() as stranger:
-        answer = post(server, str(stranger._session.headers["Authorization"]), body)
+        answer = post(server, access_token(stranger), body)
     assert refusal(answer) == (403, "FORBIDDEN")
-    assert post(server, "Bearer nonsense", body).status_code == 401
+    assert post(server, "nonsense", body).status_code == 401
 
 
 def test_programs_of_a_prefab_stay_executable_and_all_files_readable(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from gateway_support import refusal
-from support import sleepers, until
 
 from beray.server.prefabs import archives
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization, raw_request
+from tests.gateway_support import refusal
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
+from tests.support import sleepers, until
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,7 @@ def server(
         BERAY_HEARTBEAT_SECONDS="0.2",
     ) as server:
         with server.sign_up("author@example.test") as author:
-            token = str(author._session.headers["Authorization"])
-        added = add(server, archive, token)
+            added = add(author, archive)
         assert added.status_code == 201, added.text
         yield server
 
@@ -51,7 +50,7 @@ def server(
 def caller(server: RunningServer) -> Iterator[Caller]:
     agent = Caller.new(server)
     with agent.account:
-        yield agent  # type: ignore[misc]
+        yield agent
 
 
 def test_prefabs_are_listed_with_their_specs(caller: Caller) -> None:
@@ -157,11 +156,8 @@ def test_null_inputs_are_empty(caller: Caller) -> None:
 def test_errors_have_details_but_no_paths_of_the_server(
     server: RunningServer, caller: Caller
 ) -> None:
-    token = str(caller.account._session.headers["Authorization"])
-    given = requests.put(
-        f"{server.url}/v1/prefabs/probe/secrets/API_KEY",
-        json={"value": "of-nobody-else"}, headers={"Authorization": token}, timeout=30,
-    )  # fmt: skip
+    path = "/v1/prefabs/probe/secrets/API_KEY"
+    given = raw_request(caller.account, "PUT", path, json={"value": "of-nobody-else"})
     assert given.ok, given.text
     error = caller.failure(call("fail", how="import"))
     assert error["code"] == "FUNCTION_ERROR" and "zork" in error["message"]
@@ -176,11 +172,8 @@ def test_errors_have_details_but_no_paths_of_the_server(
 def test_wrong_input_has_no_traceback_and_a_defect_has_one_in_the_log(
     server: RunningServer, caller: Caller
 ) -> None:
-    token = str(caller.account._session.headers["Authorization"])
-    given = requests.put(
-        f"{server.url}/v1/prefabs/probe/secrets/API_KEY",
-        json={"value": "of-nobody-else"}, headers={"Authorization": token}, timeout=30,
-    )  # fmt: skip
+    path = "/v1/prefabs/probe/secrets/API_KEY"
+    given = raw_request(caller.account, "PUT", path, json={"value": "of-nobody-else"})
     assert given.ok, given.text
     before = len(server.log.read_text())
     assert caller.failure(call("fail", how="input")) == {
@@ -331,7 +324,7 @@ def test_invalid_bodies_are_rejected(caller: Caller) -> None:
 def test_a_secret_can_be_set_but_not_read(server: RunningServer, caller: Caller) -> None:
     value = "very-secret-0123456789"
     path = f"{server.url}/v1/prefabs/probe/secrets"
-    headers = {"Authorization": str(caller.account._session.headers["Authorization"])}
+    headers = authorization(caller.account)
 
     def ask(method: str, name: str = "", **options: Any) -> requests.Response:
         return requests.request(method, path + name, headers=headers, timeout=30, **options)
@@ -416,7 +409,7 @@ def test_a_day_has_so_many_calls(tmp_path: Path, archive: bytes) -> None:
     ) as server:
         caller = Caller.new(server)
         with caller.account as account:
-            assert add(server, archive, str(account._session.headers["Authorization"])).ok
+            assert add(account, archive).ok
             assert caller.run(call("outputs"), call("outputs")).ok
             refused = caller.run(call("outputs"), call("outputs"))
             assert refusal(refused) == (429, "QUOTA_EXCEEDED")
@@ -431,7 +424,7 @@ def test_a_server_that_stops_ends_its_runs_and_says_so(tmp_path: Path, archive: 
     server = RunningServer.start(tmp_path / "data", BERAY_PREFAB_AUTHORS="*")
     caller = Caller.new(server)
     with caller.account as account:
-        add(server, archive, str(account._session.headers["Authorization"]))
+        add(account, archive)
         found: list[Any] = []
         reading = threading.Thread(
             target=lambda: found.extend(caller.events(call("sleep", mark="98773")))

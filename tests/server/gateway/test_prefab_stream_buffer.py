@@ -41,7 +41,7 @@ async def test_a_function_waits_for_a_reader_that_takes_nothing(tmp_path: Path) 
         await asyncio.sleep(0)
     assert not waiting.done()
     assert MAX_BUFFERED_BYTES - 10_100 < pieces.size <= MAX_BUFFERED_BYTES
-    messages = pieces.read(60.0)
+    messages: Any = pieces.read(60.0)
     assert b"content" in await anext(messages)
     await waiting
     await messages.aclose()
@@ -49,7 +49,7 @@ async def test_a_function_waits_for_a_reader_that_takes_nothing(tmp_path: Path) 
 
 async def test_a_silent_function_gives_heartbeats(tmp_path: Path) -> None:
     pieces = StreamBuffer(tmp_path)
-    messages = pieces.read(0.01)
+    messages: Any = pieces.read(0.01)
     assert await anext(messages) == b""
     await pieces.put("progress", {"fraction": 0.5, "message": ""})
     found = await anext(messages)

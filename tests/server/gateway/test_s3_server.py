@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateway_support import Agent, S3Server, pieces, refusal
-from support import until
 
 from beray.server.objects.s3 import S3ObjectStore
 from beray.server.settings import Settings
 from beray.testing import RunningServer
+from tests.gateway_support import Agent, S3Server, pieces, refusal
+from tests.support import until
 
 
 @pytest.fixture
 def agent(tmp_path: Path, s3_environ: dict[str, str]) -> object:
-    with RunningServer.start(tmp_path / "data", **s3_environ) as server:
+    with RunningServer.start(tmp_path / "data", s3_environ) as server:
         yield Agent.new(server)
 
 
@@ -83,7 +83,7 @@ def test_an_upload_that_breaks_off_leaves_no_parts(
 
 def test_an_unreachable_store_is_reported(tmp_path: Path, s3_server: S3Server) -> None:
     environ = s3_server.environ("no-such-bucket")
-    with RunningServer.start(tmp_path / "data", **environ) as server:
+    with RunningServer.start(tmp_path / "data", environ) as server:
         agent = Agent.new(server)
         upload = agent.files("POST", "upload", files={"file": b"x"})
         for answer in (upload, agent.files("GET", "list")):
@@ -107,10 +107,10 @@ def test_an_unusable_bucket_is_logged_at_startup(
     tmp_path: Path, s3_environ: dict[str, str]
 ) -> None:
     wrong = s3_environ | {"BERAY_S3_BUCKET": "no-such-bucket"}
-    with RunningServer.start(tmp_path / "wrong", **wrong) as server:
+    with RunningServer.start(tmp_path / "wrong", wrong) as server:
         until(lambda: "cannot use the S3 bucket" in server.log.read_text())
         assert "no-such-bucket" in server.log.read_text()
-    with RunningServer.start(tmp_path / "right", **s3_environ) as server:
+    with RunningServer.start(tmp_path / "right", s3_environ) as server:
         until(lambda: "storing files in S3" in server.log.read_text())
         assert Agent.new(server).files("GET", "list").json() == {"files": []}
         assert "cannot use the S3" not in server.log.read_text()

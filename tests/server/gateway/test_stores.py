@@ -7,9 +7,9 @@ import os
 from collections.abc import AsyncIterator
 
 import pytest
-from gateway_support import pieces
 
 from beray.server.objects.store import ObjectNotFound, ObjectStore
+from tests.gateway_support import pieces
 
 KEY = "agent-outputs/1/scout/j/x.txt"
 

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from gateway_support import Agent, pieces
-from repositories import Repositories
-from support import until
+from sqlalchemy import insert
 
 from beray.server.objects.local import LocalObjectStore
 from beray.server.objects.store import ObjectNotFound
 from beray.server.objects.temporary import BATCH_KEYS, UPLOAD_SECONDS, TemporaryObjects
 from beray.server.storage.tables import TemporaryObject
 from beray.testing import RunningServer
+from tests.gateway_support import Agent, pieces
+from tests.repositories import Repositories
+from tests.support import until
 
 
 def known(repositories: Repositories) -> int:
@@ -47,7 +48,7 @@ async def test_more_than_one_request_takes(
     count = BATCH_KEYS * 2 + 1
     with repositories.database.writing() as session:
         rows = [{"key": f"w/1/{n}", "expires_at": "2026-01-01"} for n in range(count)]
-        session.execute(TemporaryObject.__table__.insert(), rows)
+        session.execute(insert(TemporaryObject), rows)
     await temporary.expire()
     assert known(repositories) == 0
 

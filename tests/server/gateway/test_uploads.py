@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from gateway_files import content, down, listed, up
-from gateway_support import Agent, refusal
-from support import until
+
+from tests.gateway_files import content, down, listed, up
+from tests.gateway_support import Agent, refusal
+from tests.support import until
 
 MIB = 1024 * 1024
 

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -231,7 +232,7 @@ async def test_failures_are_raised_as_exceptions_of_the_http_library() -> None:
     ],
 )  # fmt: skip
 async def test_the_policy_of_a_server_follows_from_its_settings(
-    tmp_path: Path, shared: bool, network: str, allow: str, permitted: set[str]
+    tmp_path: Path, shared: bool, network: Any, allow: str, permitted: set[str]
 ) -> None:
     settings = Settings(data_dir=tmp_path, sandbox_network=network, mcp_allow=allow)
     settings.set_listener("192.0.2.1" if shared else "127.0.0.1", embedded=False)

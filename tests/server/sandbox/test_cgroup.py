@@ -53,7 +53,7 @@ def test_limits_are_set_or_the_group_is_removed(parent: str) -> None:
         assert not [entry for entry in os.listdir(parent) if entry.startswith("beray-command-")]
         return
     try:
-        with open(os.path.join(group._directory, "pids.max")) as file:
+        with open(os.path.join(group.directory, "pids.max")) as file:
             assert file.read() == f"{20 * cgroup.THREADS_FACTOR}\n"
     finally:
         group.remove()

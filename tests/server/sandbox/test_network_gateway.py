@@ -12,27 +12,26 @@ from typing import Any
 
 import pytest
 import requests
-from network_support import (
+from websockets.asyncio.client import unix_connect
+from websockets.exceptions import InvalidStatus
+
+from beray.server.api.middleware import Activity
+from beray.server.app import create_app
+from beray.server.runners.token_listener import TokenListener
+from beray.server.sandbox import network_policy
+from beray.server.sandbox.network_policy import GatewayRelay
+from beray.server.services import Services, running
+from beray.server.settings import Settings
+from beray.server.workspace.ownership import set_owner
+from beray.testing import RunningServer
+from tests.network_support import (
     ASK,
     needs_bubblewrap,
     needs_own_network,
     run,
     without_slirp4netns,
 )
-from support import text
-from websockets.asyncio.client import unix_connect
-from websockets.exceptions import InvalidStatus
-
-from beray.server.api.dependencies import Services
-from beray.server.api.middleware import Activity
-from beray.server.app import create_app
-from beray.server.runners.token_listener import TokenListener
-from beray.server.sandbox import network_policy
-from beray.server.sandbox.network_policy import GatewayRelay
-from beray.server.services import running
-from beray.server.settings import Settings
-from beray.server.workspace.ownership import set_owner
-from beray.testing import RunningServer
+from tests.support import text
 
 GATEWAY = """
 import http.client, json, os, sys
@@ -88,9 +87,9 @@ async def test_the_gateway_needs_the_token_of_the_task(tmp_path: Path, network: 
 
 async def test_the_gateway_has_no_websocket(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, "right") as gateway:
-        directory = os.open(os.path.dirname(gateway.socket), os.O_RDONLY)
+        directory = os.open(os.path.dirname(str(gateway.socket)), os.O_RDONLY)
         try:
-            path = f"/proc/self/fd/{directory}/{os.path.basename(gateway.socket)}"
+            path = f"/proc/self/fd/{directory}/{os.path.basename(str(gateway.socket))}"
             headers = {"X-Internal-Token": "right"}
             with pytest.raises(InvalidStatus) as rejected:
                 uri = "ws://localhost/v1/agent_ws/0/"
@@ -164,7 +163,7 @@ def test_without_a_sandbox_addresses_of_the_host_are_not_allowed(tmp_path: Path)
     allowed = {"BERAY_SANDBOX": "none", "BERAY_GATEWAY_ALLOW": "127.0.0.1,10.0.0.0/8"}
     for proxies in ("", "127.0.0.1"):
         environ = allowed | {"BERAY_TRUSTED_PROXIES": proxies}
-        with RunningServer.start(tmp_path / f"data{proxies}", **environ) as server:
+        with RunningServer.start(tmp_path / f"data{proxies}", environ) as server:
             assert anonymous_status(server) == 401
             assert anonymous_status(server, **{"X-Forwarded-For": "10.1.2.3"}) == (
                 401 if proxies else 400
@@ -183,8 +182,7 @@ def test_a_relay_to_the_server_itself_does_not_replace_a_credential(tmp_path: Pa
         RunningServer.start(data_dir, BERAY_GATEWAY_ALLOW="127.0.0.1") as server,
         server.sign_up() as client,
     ):
-        server._environ["BERAY_NETWORK_ALLOW"] = server.url.removeprefix("http://")
-        server.restart()
+        server.restart(BERAY_NETWORK_ALLOW=server.url.removeprefix("http://"))
         url = f"{server.url}/internal/files/generate_upload_url"
         goal = f"!/usr/bin/python3 -c {shlex.quote(call)} {url} 2>&1"
         task = client.create_task(goal, limits={"network": True})

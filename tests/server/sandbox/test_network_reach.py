@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network_support import (
+
+from tests.network_support import (
     HOST_LAN,
     HOST_PUBLIC,
     HOST_PUBLIC6,

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from network_support import ASK, needs_own_network, run
 
 from beray.server.sandbox import network_policy, relay
-from beray.server.setting_types.destinations import Destination, parse_allow
+from beray.server.setting_types.destinations import Destination, parse_allow, subnet
 from beray.server.settings import Settings
+from tests.network_support import ASK, needs_own_network, run
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -184,4 +184,4 @@ def test_entries_are_parsed_and_get_listeners() -> None:
     ]
     listeners = [(found.address, found.port) for found in network_policy.listeners(allow)]
     assert listeners == [("127.77.0.1", 443), ("fd00:1::5", 80), ("10.0.2.2", 11434)]
-    assert network_policy.subnet(allow) == "10.77.2.0/24"
+    assert subnet(allow) == "10.77.2.0/24"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from network_support import needs_bubblewrap, needs_own_network, without_slirp4netns
-from support import descendants, sleepers, text, until
 
 from beray import BeRayClient
 from beray.exceptions import UnprocessableEntityError
@@ -19,8 +18,11 @@ from beray.server.sandbox.sandbox import NetworkUnavailable, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.ownership import set_owner
 from beray.testing import RunningServer
+from tests.network_support import needs_bubblewrap, needs_own_network, without_slirp4netns
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import model_server
+from tests.shared_servers import ServerPool
+from tests.support import descendants, sleepers, text, until
 
 INTERFACES = "cut -d: -f1 /proc/net/dev | tail -n +3 | xargs"
 
@@ -34,7 +36,7 @@ def interfaces(client: BeRayClient, *, network: bool | None = None) -> list[str]
 
 @contextmanager
 def signed_up(data_dir: Path, **environ: str) -> Iterator[BeRayClient]:
-    with RunningServer.start(data_dir, **environ) as server, server.sign_up() as client:
+    with RunningServer.start(data_dir, environ) as server, server.sign_up() as client:
         yield client
 
 
@@ -50,15 +52,15 @@ def signed_up(data_dir: Path, **environ: str) -> Iterator[BeRayClient]:
     ],
 )
 def test_a_shell_goal_has_the_requested_network(
-    tmp_path: Path, policy: str, network: bool | None, expected: list[str]
+    server_pool: ServerPool, policy: str, network: bool | None, expected: list[str]
 ) -> None:
-    with signed_up(tmp_path / "data", BERAY_SANDBOX_NETWORK=policy) as client:
+    with server_pool.server(BERAY_SANDBOX_NETWORK=policy).sign_up() as client:
         assert interfaces(client, network=network) == expected
 
 
 @pytest.mark.parametrize("goal", ["!true", "say hello"])
-def test_a_network_that_the_policy_forbids_is_rejected(tmp_path: Path, goal: str) -> None:
-    with signed_up(tmp_path / "data", BERAY_SANDBOX_NETWORK="never") as client:
+def test_a_network_that_the_policy_forbids_is_rejected(server_pool: ServerPool, goal: str) -> None:
+    with server_pool.server(BERAY_SANDBOX_NETWORK="never").sign_up() as client:
         with pytest.raises(UnprocessableEntityError, match="BERAY_SANDBOX_NETWORK=never"):
             client.create_task(goal, limits={"network": True})
         assert client.list_tasks() == []
@@ -68,8 +70,7 @@ def test_a_network_that_the_policy_forbids_is_rejected(tmp_path: Path, goal: str
 def test_a_held_task_fails_if_the_policy_has_changed(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server, server.sign_up() as client:
         task = client.create_task("!true", start=False, limits={"network": True})
-        server._environ["BERAY_SANDBOX_NETWORK"] = "never"
-        server.restart()
+        server.restart(BERAY_SANDBOX_NETWORK="never")
         client.start_task(task["id"])
         events = list(client.stream_task_updates(task["id"]))
     assert "BERAY_SANDBOX_NETWORK=never" in str(events)
@@ -102,22 +103,24 @@ def test_without_slirp4netns_a_personal_server_warns(tmp_path: Path) -> None:
         assert "apt install slirp4netns" in server.log.read_text()
         assert interfaces(client) == ["lo"]
         task = client.create_task("!true", limits={"network": True})
-        events = list(client.stream_task_updates(task["id"]))
+        events: list[Any] = list(client.stream_task_updates(task["id"]))
         warnings = [event for event in events if event.get("payload", {}).get("kind") == "warning"]
         assert len(warnings) == 1
         assert "apt install slirp4netns" in warnings[0]["payload"]["message"]
 
 
 @needs_own_network
-def test_the_commands_of_a_model_reach_listed_services(tmp_path: Path) -> None:
+def test_the_commands_of_a_model_reach_listed_services(
+    beray_server: RunningServer, tmp_path: Path
+) -> None:
+    address = beray_server.url.removeprefix("http://")
     with (
-        RunningServer.start(tmp_path / "other") as listed,
-        model_server(
-            tmp_path / "data", BERAY_NETWORK_ALLOW=listed.url.removeprefix("http://")
-        ) as models,
+        model_server(tmp_path / "data", BERAY_NETWORK_ALLOW=address) as models,
         models.server.sign_up() as client,
     ):
-        code = f"from urllib.request import urlopen; print(urlopen('{listed.url}/healthz').status)"
+        code = (
+            f"from urllib.request import urlopen; print(urlopen('http://{address}/healthz').status)"
+        )
         call = Reply(calls=[Call("run_command", {"command": f'/usr/bin/python3 -c "{code}"'})])
         events = models.done(client, "ask", call, Reply(text=["done"]), limits={"network": True})
         results = [event for event in events if event["type"] == "AGENT_EVENT_TOOL_RESULT"]
@@ -150,7 +153,7 @@ def test_a_tun_device_that_cannot_be_opened_is_missing(
     device = tmp_path / "tun"
     device.touch()
     monkeypatch.setattr(network_policy, "_TUN", device)
-    monkeypatch.setattr(network_policy.os, "access", lambda path, _mode: path != device)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != device)
     state = network_policy.find_state(sandboxed=True, shared=True)
     assert state.mode == "unavailable"
     assert f"chmod 0666 {device}" in state.reason

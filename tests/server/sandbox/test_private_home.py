@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import done, text, until
 
 import beray
 from beray.server.prefabs import archives
@@ -19,8 +18,8 @@ from beray.testing import RunningServer
 from beray.testing.server import free_port
 from tests.server.gateway.prefab_calls import Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
-
-from .conftest import RANGE, SandboxHarness, require_root
+from tests.server.sandbox.sandbox_harness import RANGE, SandboxHarness, require_root
+from tests.support import done, text, until
 
 WHERE = """
 import os, sys, pydantic, beray.prefab
@@ -68,7 +67,7 @@ def server(tmp_path: Path, harness: SandboxHarness) -> Iterator[RunningServer]:
             env=environ | {"BERAY_SANDBOX": "bubblewrap"}, cwd="/", stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        until(lambda: server._accepts_requests() or process.poll() is not None)
+        until(lambda: server.accepts_requests() or process.poll() is not None)
         assert process.poll() is None, (tmp_path / "server.log").read_text()
         yield server
     finally:
@@ -83,7 +82,7 @@ def test_everything_works_below_a_private_home(server: RunningServer, tmp_path: 
         events = done(client, "!id -u && echo 1 > file && ls -A")
         assert text(events) == f"{uid}\nfile\n"
         archive = archives.pack(write_prefab(tmp_path / "prefab", WHERE, "[functions.main]"))
-        added = add(server, archive, str(client._session.headers["Authorization"]))
+        added = add(client, archive)
         assert added.status_code == 201, added.text
         output = caller.result(call("main"))["output"]["output"]
     home = tmp_path / "private"

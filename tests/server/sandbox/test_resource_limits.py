@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_support import needs_bubblewrap, needs_own_network
-from support import done, text
 
 from beray import BeRayClient
 from beray.server.sandbox import sandbox
 from beray.server.sandbox.bubblewrap import PATH
 from beray.testing import RunningServer
+from tests.network_support import needs_bubblewrap, needs_own_network
+from tests.support import done, text
 
 PYTHON = shutil.which("python3", path=PATH)
 needs_python = pytest.mark.skipif(PYTHON is None, reason="python3 is not installed for the sandbox")
@@ -216,7 +216,7 @@ while True:
 
 def test_a_burst_beside_a_large_directory_is_ended(tmp_path: Path) -> None:
     environ = {"BERAY_WORK_DIR_BYTES": "400000000", "BERAY_WORK_DIR_FILES": "100000"}
-    with RunningServer.start(tmp_path / "data", **environ) as server:
+    with RunningServer.start(tmp_path / "data", environ) as server:
         client = server.sign_up()
         burst = "n=0; while :; do n=$((n+1)); head -c 4000000 /dev/zero > burst$n || exit; done"
         goal = f"!mkdir many; (cd many; seq 60000 | xargs touch); {burst}"
@@ -532,7 +532,7 @@ def supervised(directory: Path, command: list[str], limits: dict[str, int]) -> t
     with launcher_end, server_end:
         spec = json.dumps({"command": command, "limits": limits}).encode()
         server_end.sendall(len(spec).to_bytes(4, "big") + spec)
-        unprivileged = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+        unprivileged: dict[str, Any] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
         done = subprocess.run(
             [
                 str(PYTHON),

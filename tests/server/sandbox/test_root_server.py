@@ -11,8 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from gateway_support import refusal
-from support import done, sleepers, text, until
+import requests
 
 from beray import BeRayClient
 from beray.server.prefabs import archives
@@ -20,11 +19,12 @@ from beray.server.workspace import atomic_file
 from beray.server.workspace.atomic_file import AtomicFileWriter
 from beray.server.workspace.ownership import inherit_owner
 from beray.server.workspace.workspace import Workspace, open_work_dir
-from beray.testing import RunningServer
+from beray.testing import RunningServer, authorization
+from tests.gateway_support import refusal
 from tests.server.gateway.prefab_calls import Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
-
-from .conftest import RANGE, SandboxHarness, require_root
+from tests.server.sandbox.sandbox_harness import RANGE, SandboxHarness, require_root
+from tests.support import done, sleepers, text, until
 
 HOST_FILES = (
     "/proc/sys /proc/irq /proc/pressure /proc/bus /proc/fs /proc/acpi /proc/scsi /proc/driver /sys"
@@ -114,7 +114,7 @@ def test_a_prefab_cannot_open_settings_of_the_host_for_writing(
     archive = archives.pack(write_prefab(tmp_path / "prefab", module, FUNCTION))
     caller = Caller.new(root_server)
     with caller.account:
-        added = add(root_server, archive, str(caller.account._session.headers["Authorization"]))
+        added = add(caller.account, archive)
         assert added.status_code == 201, added.text
         url = put(caller, "in.txt", "in")
         result = caller.result(call("main", {"file": [url]}))
@@ -297,13 +297,11 @@ def test_owners_are_corrected_after_a_server_without_a_sandbox(server: RunningSe
     client = server.sign_up()
     task = client.create_task("!echo 1 > mine")
     list(client.stream_task_updates(task["id"]))
-    server._environ["BERAY_SANDBOX"] = "none"
-    server.restart()
+    server.restart(BERAY_SANDBOX="none")
     found = work_dir(server, task)
     assert found.stat().st_uid == 0
     (found / "as-root").write_text("written by a command without a sandbox")
-    server._environ["BERAY_SANDBOX"] = "auto"
-    server.restart()
+    server.restart(BERAY_SANDBOX="auto")
     uid = uid_of(client)
     assert owners(found) == {(uid, uid)}
 
@@ -312,8 +310,7 @@ def test_owners_are_corrected_for_another_range(server: RunningServer) -> None:
     client = server.sign_up()
     task = client.create_task("!echo 1 > mine")
     list(client.stream_task_updates(task["id"]))
-    server._environ["BERAY_SANDBOX_UIDS"] = "700000-700009"
-    server.restart()
+    server.restart(BERAY_SANDBOX_UIDS="700000-700009")
     uid = 700000 + int(client.get_current_user()["id"])
     assert owners(work_dir(server, task)) == {(uid, uid)}
     assert text(done(client, "!id -u")) == f"{uid}\n"
@@ -323,21 +320,23 @@ def test_a_user_beyond_the_range_gets_an_error(tmp_path: Path, harness: SandboxH
     del harness  # bubblewrap works here
     require_root()
     settings = {"BERAY_SANDBOX_UIDS": "700000-700001", "BERAY_PREFAB_AUTHORS": "*"}
-    with RunningServer.start(tmp_path / "data", **settings) as server:
+    with RunningServer.start(tmp_path / "data", settings) as server:
         first, second = server.sign_up(), server.sign_up()
         assert done(first, "!true")[-1]["status"] == "COMPLETED"
-        rejected = second._session.post(
-            f"{server.url}/api/v1/tasks/", json={"goal": "!true"}, timeout=30
+        rejected = requests.post(
+            f"{server.url}/api/v1/tasks/",
+            json={"goal": "!true"},
+            headers=authorization(second),
+            timeout=30,
         )
         assert rejected.status_code == 503
         assert "BERAY_SANDBOX_UIDS=700000-700001" in rejected.json()["detail"]
         assert second.list_tasks() == []
         module = "def main(call):\n    return {}\n"
         archive = archives.pack(write_prefab(tmp_path / "prefab", module, "[functions.main]"))
-        token = str(second._session.headers["Authorization"])
-        assert refusal(add(server, archive, token)) == (503, "NO_SANDBOX_UID")
+        assert refusal(add(second, archive)) == (503, "NO_SANDBOX_UID")
         # Everything else still works.
-        assert add(server, archive, str(first._session.headers["Authorization"])).ok
+        assert add(first, archive).ok
         failed = Caller.of(server, second).failure(call("main"))
         assert "BERAY_SANDBOX_UIDS=700000-700001" in failed["message"]
         assert second.get_current_user()

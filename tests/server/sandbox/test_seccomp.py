@@ -17,8 +17,7 @@ import pytest
 
 from beray.server.sandbox import seccomp
 from beray.server.sandbox.seccomp import ARCHITECTURES, assemble
-
-from .conftest import SandboxHarness
+from tests.server.sandbox.sandbox_harness import SandboxHarness
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 NEWUSER, TIOCSTI, TIOCLINUX, AF_VSOCK = 0x10000000, 0x5412, 0x541C, 40

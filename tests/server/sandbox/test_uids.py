@@ -18,11 +18,9 @@ from beray.server.sandbox.work_dir_owners import UnusableWorkDir
 from beray.server.setting_types import uids
 from beray.server.setting_types.uids import NoSandboxUid, UidRange
 from beray.server.settings import Settings
-from beray.server.workspace import ownership
 from beray.server.workspace.ownership import chown_tree, make_world_readable
 from beray.server.workspace.workspace import Workspaces
-
-from .conftest import require_root
+from tests.server.sandbox.sandbox_harness import require_root
 
 
 def test_the_default_contains_no_uids_that_other_programs_assign() -> None:
@@ -120,7 +118,7 @@ def test_a_data_directory_of_root_is_reported(unprivileged: Path) -> None:
     os.seteuid(65534)
     with (
         pytest.raises(CannotServe, match="belongs to uid 0, and this server runs as uid 65534"),
-        lifecycle._locked(data_dir, 0.0),
+        lifecycle.locked_data_dir(data_dir, 0.0),
     ):
         raise AssertionError("the directory does not belong to the server")
 
@@ -199,7 +197,7 @@ def test_the_owner_of_the_directory_itself_changes_last(
         real(path, *arguments, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(ownership.os, "chown", killed)
+        patched.setattr(os, "chown", killed)
         chown_tree(tmp_path / "tree", 70001)
     assert (tmp_path / "tree").stat().st_uid == 0
     chown_tree(tmp_path / "tree", 70001)

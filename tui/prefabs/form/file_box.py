@@ -84,7 +84,7 @@ class FileBox(FormControl):
     @on(AttachmentList.Removed)
     def _remove(self, message: AttachmentList.Removed) -> None:
         message.stop()
-        self._have(tuple(path for path in self.paths if path is not message.item))
+        self.set_paths(tuple(path for path in self.paths if path is not message.item))
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
@@ -102,7 +102,7 @@ class FileBox(FormControl):
                 refused = refused or problem
                 there = there if problem else (*there, path)
             if paths and there:
-                self._have(there)
+                self.set_paths(there)
             if refused:
                 self.show_problem(refused)
 
@@ -113,7 +113,8 @@ class FileBox(FormControl):
         )
         self.app.push_screen(screen, chosen)
 
-    def _have(self, paths: tuple[Path, ...]) -> None:
+    def set_paths(self, paths: tuple[Path, ...]) -> None:
+        """Replace the selected files, show them, and report the change."""
         self.paths = paths
         self.clear_problem()
         self.query_one(FileList).show(paths)

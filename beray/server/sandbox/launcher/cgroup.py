@@ -80,32 +80,32 @@ class CommandGroup:
 
     def __init__(self, parent: str, limits: dict[str, int]) -> None:
         self._limits = limits
-        self._directory = os.path.join(parent, f"beray-command-{os.getpid()}")
-        os.mkdir(self._directory)
+        self.directory = os.path.join(parent, f"beray-command-{os.getpid()}")
+        os.mkdir(self.directory)
         try:
             self._set_limits()
         except OSError:
-            os.rmdir(self._directory)
+            os.rmdir(self.directory)
             raise
 
     def _set_limits(self) -> None:
         if processes := self._limits.get("processes", 0):
             # The kernel counts threads. This limit stops fork bombs; the supervisor enforces the
             # exact number of processes.
-            _write(self._directory, "pids.max", str(THREADS_FACTOR * processes))
+            _write(self.directory, "pids.max", str(THREADS_FACTOR * processes))
         if memory := self._limits.get("memory", 0):
-            _write(self._directory, "memory.max", str(memory))
+            _write(self.directory, "memory.max", str(memory))
             with contextlib.suppress(FileNotFoundError):  # a kernel without swap
-                _write(self._directory, "memory.swap.max", "0")
+                _write(self.directory, "memory.swap.max", "0")
 
     def enter(self) -> None:
         """Move the calling process into the group; its future children will belong to it, too."""
-        _write(self._directory, "cgroup.procs", str(os.getpid()))
+        _write(self.directory, "cgroup.procs", str(os.getpid()))
 
     def excess(self) -> Excess | None:
         """Return the limit for which the kernel has killed a process, or None."""
         try:
-            events = _read_words(self._directory, "memory.events")
+            events = _read_words(self.directory, "memory.events")
         except OSError:
             return None
         killed = dict(zip(events[::2], events[1::2], strict=False)).get("oom_kill", "0")
@@ -115,9 +115,9 @@ class CommandGroup:
     def remove(self) -> None:
         """Kill the remaining processes of the group and remove it."""
         with contextlib.suppress(OSError):
-            _write(self._directory, "cgroup.kill", "1")
+            _write(self.directory, "cgroup.kill", "1")
         with contextlib.suppress(OSError):
-            os.rmdir(self._directory)
+            os.rmdir(self.directory)
 
 
 def _is_delegated(directory: str) -> bool:
