@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from textual import events
 from textual.actions import SkipAction
 from textual.geometry import Size
 from textual.timer import Timer
 
+from tui._textual_compat import scroll_immediately, update_scrollbars
 from tui.events.blocks import Block, BlockKind
 from tui.log.block_view import Viewport
 from tui.log.messages import BlockOpened, EdgeRequested, ViewChanged
@@ -95,7 +96,7 @@ class LogView(RowRenderer, can_focus=True):
         if self.show_vertical_scrollbar and rows > self.container_size.height:
             # The layout around the view does not depend on the number of rows.
             self.set_reactive(LogView.virtual_size, size)
-            self._scroll_update(size)
+            update_scrollbars(self, size)
         else:
             self.virtual_size = size
 
@@ -157,11 +158,9 @@ class LogView(RowRenderer, can_focus=True):
         # True even before the next layout shows the scrollbar, so that no key is lost.
         return self._row_layout.total > self.size.height
 
-    def _scroll_to(self, x: Any = None, y: Any = None, **options: Any) -> bool:
-        # Without animation: it would miss its target if a page is added before the rows.
-        return super()._scroll_to(x, y, **{**options, "animate": False, "force": True})
-
     def on_mount(self) -> None:
+        # An animation would miss its target if a page is added before the rows.
+        scroll_immediately(self)
         self._palette.reload()
         self._row_layout.invalidate(self._palette.markdown().rows)
 

@@ -11,6 +11,7 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
+from tui._textual_compat import clear_rendered_strips
 from tui.log.render.match_highlights import MatchHighlights
 from tui.log.render.row_layout import RowLayout, RowPosition
 from tui.log.render.row_segments import COMPONENT_STYLES, GUTTER_WIDTH, Palette, StyleSpan
@@ -114,7 +115,7 @@ class RowRenderer(ScrollView):
             content = Strip([Segment(" ", base)])
         self._rendered_rows += 1
         if self._rendered_rows % _CACHE_CLEAR_ROWS == 0:
-            Strip.render_ansi.cache_clear()
+            clear_rendered_strips()
         strip = Strip([gutter, *content.apply_offsets(0, number + self._first_row_number)])
         return strip.adjust_cell_length(width, base)
 
