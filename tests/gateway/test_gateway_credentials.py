@@ -458,11 +458,11 @@ def test_clients_share_connections_and_nothing_else() -> None:
                 client.list_prefabs()
         gc.collect()
         assert server.connection_count == 1
-        shared_session().get(server.url, timeout=30)
-        assert server.connection_count == 1
         assert [sent for _, sent, _ in sent_credentials(server)] == [
             f"t{number}" for number in range(20)
         ]
+        shared_session().get(server.url, timeout=30)
+        assert server.connection_count == 1
     assert "X-Internal-Token" not in shared_session().headers
 
 
