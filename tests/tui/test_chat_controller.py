@@ -202,7 +202,14 @@ async def test_an_answer_is_expected_until_its_events_arrive(real_chats: Chats) 
     assert real_chats.box.sent == [(number, draft)] and real_chats.followed == 1
     # The list still has the chat as it was before the message.
     assert real_chats.box.state == (number, True, False)
-    until(lambda: client.get_task(number)["status"] == "INPUT_REQUIRED")
+    # The chat waits for its user before the message, too.
+    before = sent.sent.task["last_seq"]
+    until(
+        lambda: any(
+            event["seq"] > before and event.get("status") == "INPUT_REQUIRED"
+            for event in client.get_task(number)["events"]
+        )
+    )
     await real_chats.select(client.get_chat("chat 1"))
     assert real_chats.box.state == (number, False, False)
     (said,) = [e for e in client.get_task(number)["events"] if e["type"] == "USER_MESSAGE"]

@@ -20,11 +20,11 @@ async def test_a_file_in_the_log_opens_its_preview_and_escape_ends_the_search(
         await until_shown(pilot, "● live")
         main = pilot.app.screen
         assert isinstance(main, MainScreen)
-        main.watch_task(12, settle=False)
+        main.detail.select(12, settle=False)
         await until_shown(pilot, "TOOL_FAILED")
         await pilot.press("e", "k", "enter")
         await until_shown(pilot, "# Three quarters")
-        assert main.selected_file == "summary.md"
+        assert main.files.selected_file == "summary.md"
         await pilot.press("e", "slash", *"shops", "enter")
         await until_shown(pilot, "event 9")
         assert pilot.app.screen is main

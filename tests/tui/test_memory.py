@@ -14,13 +14,19 @@ from pathlib import Path
 import pytest
 
 from beray.config import Target
-from tui.state import saved_state
+from tui.state import json_store, saved_state
 from tui.state.task_draft import TaskDraft
 from tui.state.user_state import UserState, account_of
 
 HERE, THERE = "https://here ada", "https://there ada"
 TOOLS = [{"docs": {"url": "https://example.org/mcp"}}]
 ORDER = TaskDraft("!ls\necho \ud800\x1b[2J", TOOLS, (Path("/a folder"), Path("/b")))
+
+
+@pytest.fixture(autouse=True)
+def patient_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the last changes as long as a loaded machine needs."""
+    monkeypatch.setattr(json_store, "CLOSE_SECONDS", 30.0)
 
 
 @pytest.fixture

@@ -25,7 +25,9 @@ from tui.widgets.file_browser import FileBrowser
 from tui.widgets.task_list import TaskList
 
 Prepare = Callable[[Pilot[None]], Awaitable[None]]
-OFFLINE = ConnectionFailed("GET /tasks/: could not reach the server (Connection refused)")
+OFFLINE = ConnectionFailed.for_request(
+    "GET", "/tasks/", "could not reach the server (Connection refused)"
+)
 
 
 @pytest.fixture(autouse=True)

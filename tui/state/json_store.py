@@ -137,7 +137,13 @@ class JsonFile(Generic[T]):
         self._stored, self._stamp = value, None if damaged else stamp
         if damaged and set_aside:
             aside = self.path.with_suffix(".damaged")
-            self.path.replace(aside)
+            aside.unlink(missing_ok=True)
+            try:
+                # The file keeps its name until it is rewritten, so that its undamaged entries are
+                # not lost if the process ends before.
+                aside.hardlink_to(self.path)
+            except OSError:  # the file system has no links
+                self.path.replace(aside)
             problem(f"{self.path.name} was damaged and has been renamed to {aside}")
         elif damaged:
             self.change(_unchanged)  # has the writer rename the file under the lock
