@@ -92,7 +92,7 @@ _COMMAND: Final = """
     asyncio.run(main(Path(arguments.pop("directory")), **arguments))
 """
 REACH: Final = """
-    import json, socket, sys
+    import concurrent.futures, json, socket, sys
 
     def reached(address, port, bound):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -112,9 +112,13 @@ REACH: Final = """
         return found
 
     bound = sys.argv[1] == "bound"
-    destinations = {destination: destination.rsplit("@", 1) for destination in sys.argv[2:]}
-    print(json.dumps({destination: reached(address, int(port), bound)
-                      for destination, (address, port) in destinations.items()}))
+    def reply(destination):
+        address, port = destination.rsplit("@", 1)
+        return reached(address, int(port), bound)
+
+    destinations = sys.argv[2:]
+    with concurrent.futures.ThreadPoolExecutor(len(destinations)) as threads:
+        print(json.dumps(dict(zip(destinations, threads.map(reply, destinations)))))
 """
 
 

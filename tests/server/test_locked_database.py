@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,20 +83,28 @@ def test_the_end_of_a_run_and_a_stop_wait_for_the_lock(server: RunningServer) ->
 def test_requests_that_write_are_answered_with_503(server: RunningServer) -> None:
     with server.sign_up() as client:
         kept = client.create_task("!true", start=False)["id"]
-        with locked(server.data_dir):
-            created = request(client, "POST", "/tasks/", json={"goal": "!true"})
-            deleted = request(client, "DELETE", f"/tasks/{kept}")
-            chat = request(client, "PUT", "/chats/new")
-            with pytest.raises(InvalidStatus) as caught:
-                connect(
-                    f"{server.url.replace('http', 'ws', 1)}/v1/agent_ws/new/",
-                    additional_headers=authorization(client),
-                    proxy=None,
-                    open_timeout=30,
-                )
-            assert caught.value.response.status_code == 503
+
+        def open_chat() -> None:
+            connect(
+                f"{server.url.replace('http', 'ws', 1)}/v1/agent_ws/new/",
+                additional_headers=authorization(client),
+                proxy=None,
+                open_timeout=60,
+            )
+
+        with locked(server.data_dir), ThreadPoolExecutor() as threads:
+            answers = [
+                threads.submit(request, client, "POST", "/tasks/", json={"goal": "!true"}),
+                threads.submit(request, client, "DELETE", f"/tasks/{kept}"),
+                threads.submit(request, client, "PUT", "/chats/new"),
+            ]
+            opened = threads.submit(open_chat)
             assert client.get_task(kept)["status"] == "QUEUED"  # reads go on
-        for answer in (created, deleted, chat):
+            with pytest.raises(InvalidStatus) as caught:
+                opened.result()
+            assert caught.value.response.status_code == 503
+            wait(answers)
+        for answer in (answer.result() for answer in answers):
             assert answer.status_code == 503, answer.text
             assert int(answer.headers["Retry-After"]) >= 1
             assert "locked" in answer.json()["detail"]
@@ -119,9 +128,14 @@ def test_a_server_stops_while_its_database_is_locked(tmp_path: Path) -> None:
 def test_gateway_files_wait_for_the_lock_and_then_fail(server: RunningServer) -> None:
     agent = Agent.new(server)
     kept = up(agent)["s3_url"]
-    with locked(server.data_dir):
-        answers = [up_temp(agent), removed(agent, kept), exchange(server, agent.api_key)]
-    for answer in answers:
+    with locked(server.data_dir), ThreadPoolExecutor() as threads:
+        answers = [
+            threads.submit(up_temp, agent),
+            threads.submit(removed, agent, kept),
+            threads.submit(exchange, server, agent.api_key),
+        ]
+        wait(answers)
+    for answer in (answer.result() for answer in answers):
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) >= 1
         assert "locked" in answer.json()["detail"]["message"]
