@@ -27,11 +27,21 @@ from tests.support import text
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
+LIBRARIES = (
+    "/usr/lib",
+    "/usr/share",
+    "/usr/include",
+    f"{sys.prefix}/lib",
+    f"{sys.base_prefix}/lib",
+)
+"""Directories with most of a system's files, in which no test places a data directory."""
 SEARCH = (
-    "find / -path /proc -prune -o ( -name beray.sqlite3* -o -name server.lock -o -name *.eml"
+    "find / "
+    + "".join(f"-path {path} -prune -o " for path in ("/proc", *LIBRARIES))
+    + "( -name beray.sqlite3* -o -name server.lock -o -name *.eml"
     " -o -name theirs.txt -o -name mine.txt ) -print"
 )
-"""Finds files of the server and of other tasks, anywhere; ``mine.txt`` is the task's own."""
+"""Finds files of the server and of other tasks, anywhere else; ``mine.txt`` is the task's own."""
 PREFAB = f"""
 import subprocess
 def main(call) -> dict:
