@@ -282,7 +282,7 @@ class PrefabsScreen(Screen[None]):
     def action_help(self) -> None:
         from tui.screens.help import HelpScreen
 
-        self.app.push_screen(HelpScreen())
+        self.app.push_screen(HelpScreen(self))
 
 
 def _read(gateway: GatewayClient, prefab_id: str, version: str) -> SpecArrived:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import ClassVar, Final, NamedTuple, get_args
+from typing import Any, ClassVar, Final, NamedTuple, get_args
 
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
@@ -110,7 +110,11 @@ def legend() -> Iterable[status.StatusDisplay]:
 
 
 class HelpScreen(ModalScreen[None]):
-    """Help for the screen below it."""
+    """Help for the screen below it.
+
+    Args:
+        below: That screen. At the time of ``compose``, it may not be below this one yet.
+    """
 
     AUTO_FOCUS = "#help"
     CSS_PATH = "help.tcss"
@@ -118,13 +122,16 @@ class HelpScreen(ModalScreen[None]):
         Binding("escape,question_mark,q", "dismiss", "Close"),
     ]
 
+    def __init__(self, below: Screen[Any]) -> None:
+        super().__init__()
+        self._below = below
+
     def compose(self) -> ComposeResult:
-        below = self.app.screen_stack[-2]
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Help"
             dialog.border_subtitle = "↑ ↓ scroll · esc closes"
             with VerticalScroll(id="help"):
-                for section in sections(below):
+                for section in sections(self._below):
                     yield Static(Content(section.title), classes="section", markup=False)
                     yield Static(_rows(section.keys), markup=False)
                 yield Static("Status symbols", classes="section", markup=False)

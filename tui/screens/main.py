@@ -380,7 +380,7 @@ class MainScreen(Screen[None]):
     def action_help(self) -> None:
         from tui.screens.help import HelpScreen
 
-        self.app.push_screen(HelpScreen())
+        self.app.push_screen(HelpScreen(self))
 
     def filter_tasks(self) -> None:
         """Focus the filter of the task list."""
