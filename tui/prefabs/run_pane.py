@@ -146,11 +146,6 @@ class RunPane(Vertical):
         at = self.query_one(OutputList).highlighted if self._files else None
         return None if at is None else self._files[at]
 
-    @property
-    def is_unfolded(self) -> bool:
-        """True if the traceback is shown."""
-        return self._unfolded
-
     def focus_input(self) -> None:
         """Focus the output files if there are any, otherwise the output."""
         target = self.query_one(OutputList) if self._files else self.query_one(ReportView)

@@ -48,11 +48,6 @@ class SelectedTask:
             now + timedelta(seconds=retry_in) if state is StreamState.RECONNECTING else None
         )
 
-    @property
-    def counts_down(self) -> bool:
-        """True if ``stream_text`` changes every second."""
-        return self.retry_at is not None and not self.failure
-
     def stream_text(self, now: datetime) -> tuple[str, str]:
         """Return a description of the stream's state and its style class."""
         if self.failure:

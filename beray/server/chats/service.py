@@ -12,7 +12,7 @@ from typing import Final
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgUserMessage, TaskStatusChanged
-from beray.schema import MAX_ATTACHMENTS, from_workspace
+from beray.schema import MAX_ATTACHMENTS, MAX_MESSAGE_CHARS, from_workspace
 from beray.server.runtime.fair_queue import QueueFull
 from beray.server.storage.chats import ChatRepository
 from beray.server.storage.tables import Task
@@ -23,9 +23,6 @@ from beray.server.tasks.feed import TaskFeed
 from beray.server.tasks.run_policy import Run
 from beray.server.workspace.safe_open import PathError
 from beray.server.workspace.workspace import Workspaces
-
-MAX_MESSAGE_CHARACTERS: Final = 200_000
-"""Maximum length of a message."""
 
 QUEUE_FULL: Final = "QUEUE_FULL"
 """Error code for a user whose messages that wait for an answer have reached the limit."""
@@ -114,10 +111,10 @@ class ChatService:
         """
         if not message.text.strip():
             raise MessageRejected("INVALID_MESSAGE", "The message is empty.")
-        if len(message.text) > MAX_MESSAGE_CHARACTERS:
+        if len(message.text) > MAX_MESSAGE_CHARS:
             details = (
                 f"The message has {len(message.text):,} characters; the limit is "
-                f"{MAX_MESSAGE_CHARACTERS:,}."
+                f"{MAX_MESSAGE_CHARS:,}."
             )
             raise MessageRejected("INVALID_MESSAGE", details)
         if "\0" in message.text:
