@@ -52,7 +52,7 @@ class Panes(Container):
 
     @property
     def shown(self) -> str:
-        """What is shown of the selected task: "events" or "files"."""
+        """Visible part of the selected task: "events" or "files"."""
         return self.detail.current or "events"
 
     def turn_to(self, what: str) -> None:

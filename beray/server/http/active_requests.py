@@ -87,7 +87,7 @@ class ActiveRequests:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no request is registered, and none is going to be ended by its expiry."""
+        """True if no request is registered or waits to be ended by the expiry of its credential."""
         return not self._by_id and not self._timers
 
     def add(
