@@ -25,7 +25,9 @@ from tests.support import text, until
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("locked")
-    with RunningServer.start(folder / "data", BERAY_SLOTS="1") as server:
+    # The time limit of a request's head is shorter than the wait for the lock.
+    settings = {"BERAY_SLOTS": "1", "BERAY_HEAD_SECONDS": "5"}
+    with RunningServer.start(folder / "data", **settings) as server:
         yield server
 
 
@@ -86,7 +88,7 @@ def test_requests_that_write_are_answered_with_503(server: RunningServer) -> Non
 
         def open_chat() -> None:
             connect(
-                f"{server.url.replace('http', 'ws', 1)}/v1/agent_ws/new/",
+                f"{server.url.replace('http', 'ws', 1)}/v1/agent_ws/opened/",
                 additional_headers=authorization(client),
                 proxy=None,
                 open_timeout=60,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 
@@ -59,14 +60,15 @@ class ChatService:
         self._workspaces = workspaces
         self._executor = executor
         self._end_writer = end_writer
-        self._opening = asyncio.Lock()
+        # One lock per user and name, so that chats do not wait for each other on a locked database.
+        self._opening = WeakValueDictionary[tuple[int, str], asyncio.Lock]()
 
     async def open(self, user_id: int, name: str) -> Task:
         """Return the chat of this name, creating it if missing."""
         task = await run_in_threadpool(self._chats.find, user_id, name)
         if task is not None and task.last_seq:
             return task
-        async with self._opening:
+        async with self._opening.setdefault((user_id, name), asyncio.Lock()):
             task = await run_in_threadpool(self._find_or_create, user_id, name)
             if task.last_seq == 0:
                 waits = TaskStatusChanged(status="INPUT_REQUIRED")

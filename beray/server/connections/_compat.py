@@ -398,6 +398,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.app = self._run
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The request is complete: the rest of the handshake depends on the application only.
+        self._opening.cancel()
         scope.setdefault("extensions", {})[CONNECTION] = self
         await self._application(scope, receive, send)
 
