@@ -26,7 +26,7 @@ format: ## Format the code and fix what ruff can fix
 	uv run --group lint ruff format .
 
 pictures: ## Write the pictures of the documents
-	uv run python docs/make_pictures.py
+	uv run python tools/docs/pictures.py
 
 ci: ## Run the checks of CI
 	.ci/run

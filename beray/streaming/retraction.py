@@ -7,7 +7,7 @@ the range, such as file changes, remain. In the events of a task ``retracts`` is
 last_seq]``; on the agent WebSocket and in the output of a program it is the number of preceding
 messages. Clients that do not know the field show the text of the chunk.
 
-Source: docs/wire.md, "Retracted text".
+Source: docs/reference/wire.md, "Retracted text".
 """
 
 from __future__ import annotations

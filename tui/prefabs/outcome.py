@@ -1,6 +1,6 @@
 """Result of a run, as the gateway returns it.
 
-Source: docs/wire.md, ``POST /v1/internal/run``.
+Source: docs/reference/wire.md, ``POST /v1/internal/run``.
 """
 
 from __future__ import annotations

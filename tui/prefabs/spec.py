@@ -1,6 +1,6 @@
 """Typed description of a prefab, parsed from its spec. Invalid parts are omitted.
 
-Source: docs/wire.md, ``GET /v1/prefabs/{id}/{version}/spec``.
+Source: docs/reference/wire.md, ``GET /v1/prefabs/{id}/{version}/spec``.
 """
 
 from __future__ import annotations

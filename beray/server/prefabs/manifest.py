@@ -1,6 +1,6 @@
 """Manifests (``prefab.toml``) and versions of prefabs.
 
-Source: docs/prefabs.md; TOML 1.0.0; PEP 508 for the names of distributions; Semantic
+Source: docs/guides/prefabs.md; TOML 1.0.0; PEP 508 for the names of distributions; Semantic
 Versioning 2.0.0 for versions.
 """
 

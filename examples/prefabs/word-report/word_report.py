@@ -1,4 +1,4 @@
-"""Example of a prefab that calls another prefab (docs/gateway.md, "Prefabs that call prefabs")."""
+"""Prefab that calls another prefab: example of docs/guides/gateway.md."""
 
 from __future__ import annotations
 

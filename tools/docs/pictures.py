@@ -1,7 +1,7 @@
-"""Create the screenshots of the dashboard: ``python docs/make_pictures.py``.
+"""Create the screenshots of the dashboard: ``python tools/docs/pictures.py``.
 
 The script starts a server, runs a few tasks, opens the dashboard without a terminal, and writes
-the screenshots to ``docs/*.svg``.
+the screenshots to ``docs/pictures/*.svg``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.tui.dashboard_pilot import until_shown
 from tui.app import BeRayApp
 from tui.state.user_state import UserState
 
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 SIZE = (120, 36)
 GOALS = (
     "!git --version && uname -sr",
@@ -55,7 +56,7 @@ def prepare(client: BeRayClient) -> None:
             pass
     stopped = client.create_task(STOPPED)["id"]
     for event in client.stream_task_updates(stopped):
-        if event.get("status") == "RUNNING":  # type: ignore[comparison-overlap]
+        if event.get("status") == "RUNNING":
             client.stop_task(stopped)
     report = client.create_task("!sh report.sh", start=False)["id"]
     client.upload_file(report, "report.sh", REPORT)
@@ -92,7 +93,7 @@ async def take_screenshots(app: BeRayApp) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the screenshots next to this file."""
+    """Write the screenshots."""
     with tempfile.TemporaryDirectory() as directory:
         data_dir = Path(directory, "server")
         with RunningServer.start(data_dir, BERAY_SLOTS="1") as server:
@@ -105,7 +106,7 @@ def main() -> None:
             screenshots = asyncio.run(take_screenshots(app))
             port = server.url.rpartition(":")[2]
     for name, svg in screenshots.items():
-        Path(__file__).with_name(f"{name}.svg").write_text(svg.replace(port, "8000"), "utf-8")
+        (PICTURES / f"{name}.svg").write_text(svg.replace(port, "8000"), "utf-8")
 
 
 if __name__ == "__main__":
