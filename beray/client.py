@@ -20,7 +20,6 @@ from beray.http.request import Timeout
 from beray.http.response_body import MAX_JSON_BYTES, MAX_MEMORY_BYTES
 from beray.http.retry import MAX_RETRIES
 from beray.http.transport import (
-    API_PREFIX,
     DEFAULT_DEADLINE,
     DEFAULT_TIMEOUT,
     BaseClient,
@@ -29,6 +28,7 @@ from beray.http.transport import (
 )
 from beray.sanitize import normalized_password
 from beray.schema import (
+    API_PREFIX,
     ApiKey,
     CreatedApiKey,
     Deleted,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, TypeAdapter
     from pydantic_core import CoreSchema
 
+API_PREFIX = "/api/v1"
+"""Path prefix of the BeRay API. The paths of the gateway do not have it."""
 TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "STOPPED"})
 
 EVENT_ENVELOPE = ("seq", "task_id", "created_at")

@@ -60,13 +60,12 @@ from beray.http.response_body import (
     memory_limit,
     read_content,
 )
-from beray.schema import IDEMPOTENCY_HEADER, ResponseSchema
+from beray.schema import API_PREFIX, IDEMPOTENCY_HEADER, ResponseSchema
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT: Final[Timeout] = (10.0, 60.0)
 DEFAULT_DEADLINE: Final = 300.0
 """Seconds for a request with all its attempts."""
-API_PREFIX: Final = "/api/v1"
 MAX_REDIRECTS: Final = 5
 SIGN_IN_PATHS: Final = ("/auth/register", "/auth/login", "/auth/token")
 _PROBE_SECONDS: Final = 10.0

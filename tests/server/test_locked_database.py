@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("locked")
     # The time limit of a request's head is shorter than the wait for the lock.
     settings = {"BERAY_SLOTS": "1", "BERAY_HEAD_SECONDS": "5"}
-    with RunningServer.start(folder / "data", **settings) as server:
+    with RunningServer.start(folder / "data", settings) as server:
         yield server
 
 

@@ -21,7 +21,7 @@ from beray.server.http.strict_json import StrictRoute
 from beray.server.storage.digests import secret_digest
 from beray.server.storage.tables import User
 
-router = APIRouter(tags=["accounts"], route_class=StrictRoute)
+router = APIRouter(prefix=schema.API_PREFIX, tags=["accounts"], route_class=StrictRoute)
 
 
 class CodeRequest(BaseModel):

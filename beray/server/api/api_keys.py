@@ -18,7 +18,7 @@ from beray.server.storage.api_keys import MAX_API_KEYS, TooManyKeys
 from beray.server.storage.json_values import check_json
 from beray.server.storage.tables import ApiKey
 
-router = APIRouter(prefix="/apikeys", tags=["gateway"], route_class=StrictRoute)
+router = APIRouter(prefix=f"{schema.API_PREFIX}/apikeys", tags=["gateway"], route_class=StrictRoute)
 
 
 class ApiKeyRequest(BaseModel):

@@ -60,7 +60,7 @@ _INLINE_BYTES: Final = 32 * 1024
 """Size above which an event is decoded in a thread."""
 POLICY_VIOLATION: Final = 1008
 
-router = APIRouter(prefix="/chats", tags=["chats"], route_class=StrictRoute)
+router = APIRouter(prefix=f"{schema.API_PREFIX}/chats", tags=["chats"], route_class=StrictRoute)
 
 ChatName = Annotated[
     str,

@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from beray.schema import FileItem, UploadedFile
+from beray.schema import API_PREFIX, FileItem, UploadedFile
 from beray.server.api import page_tokens
 from beray.server.api.dependencies import AppServices, OwnTask, require_disk_space
 from beray.server.files import http_ranges
@@ -64,7 +64,7 @@ async def _readable_query(request: Request) -> None:
 
 
 router = APIRouter(
-    prefix="/tasks/{task_id}/files",
+    prefix=f"{API_PREFIX}/tasks/{{task_id}}/files",
     tags=["files"],
     dependencies=[Depends(_readable_query)],
     route_class=StrictRoute,

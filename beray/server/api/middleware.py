@@ -16,14 +16,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from beray.schema import IDEMPOTENCY_HEADER
+from beray.schema import API_PREFIX, IDEMPOTENCY_HEADER
 from beray.server.http.active_requests import request_state
 from beray.server.http.integers import declared_size
 from beray.server.storage.idempotency_keys import IDEMPOTENCY_KEY_SECONDS
 from beray.server.storage.shortage import is_shortage, shortage_response
 
-API_PREFIX: Final = "/api/v1"
-"""Path prefix of the BeRay API. The paths of the gateway do not have it."""
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Limit of the body of an authenticated request. It does not apply to uploads of files, which are
 not held in memory."""

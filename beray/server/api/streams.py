@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, HTTPException
 from sse_starlette import EventSourceResponse
 
+from beray.schema import API_PREFIX
 from beray.server.api.dependencies import (
     AppServices,
     CurrentUser,
@@ -20,7 +21,7 @@ from beray.server.services import Services
 from beray.server.storage.database_errors import StorageError
 from beray.server.tasks.event_pages import EventPage
 
-router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
+router = APIRouter(prefix=f"{API_PREFIX}/tasks", tags=["tasks"], route_class=StrictRoute)
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 

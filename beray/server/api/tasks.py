@@ -44,7 +44,7 @@ MAX_LISTED_EVENTS = 5000
 """Maximum number of events in a response of ``list_events``."""
 DEFAULT_LISTED_EVENTS = 500
 
-router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
+router = APIRouter(prefix=f"{schema.API_PREFIX}/tasks", tags=["tasks"], route_class=StrictRoute)
 
 
 class TaskLimits(BaseModel):
