@@ -20,6 +20,8 @@ import signal
 import sys
 from typing import Final
 
+from beray.testing import standby
+
 _IMPORTED_AT_START: Final = (
     "anyio._backends._asyncio",
     "uvicorn.loops.auto",
@@ -48,6 +50,9 @@ def _run() -> None:
             response = os.waitstatus_to_exitcode(status) if pid else None
             running.discard(pid)
         else:
+            if standby.is_needed(request["environ"]):
+                standby.preload(request["environ"])
+                gc.freeze()
             response = os.fork()
             if response == 0:
                 _run_server(**request)
@@ -80,6 +85,8 @@ def _run_server(
         argon2 = importlib.import_module("argon2")
         hashing = importlib.import_module("beray.server.accounts.password_hashing")
         vars(hashing)["hasher"] = argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST)
+    if standby.is_needed(environ):
+        standby.install()
     runpy.run_module("beray.server", run_name="__main__", alter_sys=True)
 
 

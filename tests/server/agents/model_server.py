@@ -10,10 +10,9 @@ from typing import Any, Protocol
 import psutil
 
 from beray import BeRayClient
-from beray.testing import RunningServer
+from beray.testing import RunningServer, standby
 from tests.server.agents.fake_openai import Failure, FakeOpenAI, Reply
 
-FORK_SERVER = "beray.server.runners.subprocess.fork_server_process"
 KEY = "sk-of-the-owner-0123456789"
 
 
@@ -63,11 +62,15 @@ class ModelServer:
 
 
 def is_fork_server(process: psutil.Process) -> bool:
-    """Return True for the fork server; its forks have the same command line."""
+    """Return True for the fork server, False for its forks."""
     parent = process.parent()
-    return FORK_SERVER in " ".join(process.cmdline()) and not (
-        parent is not None and FORK_SERVER in " ".join(parent.cmdline())
-    )
+    return is_fork(process) and not (parent is not None and is_fork(parent))
+
+
+def is_fork(process: psutil.Process) -> bool:
+    """Return True for the fork server and its forks, which have the same name."""
+    started_by_server = "beray.server.runners.subprocess.fork_server_process"
+    return process.name() == standby.NAME or started_by_server in process.cmdline()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from beray.exceptions import UnprocessableEntityError
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.mcp_server import HttpServer
-from tests.server.agents.model_server import FORK_SERVER, KEY, ModelServer, model_server
+from tests.server.agents.model_server import KEY, ModelServer, is_fork, model_server
 from tests.support import sleepers, text, until
 
 
@@ -305,7 +305,7 @@ def test_killing_a_process_fails_only_its_task(models: ModelServer, client: BeRa
     goal, reached = in_a_command(models, "killed")
     task_id = client.create_task(goal)["id"]
     until(lambda: reached([]))
-    runs = [process for process in models.processes() if FORK_SERVER in " ".join(process.cmdline())]
+    runs = [process for process in models.processes() if is_fork(process)]
     # The supervisor of the run and the run itself.
     run = next(process for process in runs if process.parent() in runs)
     run.send_signal(signal.SIGKILL)
@@ -326,7 +326,7 @@ def test_the_fork_server_is_restarted(models: ModelServer, client: BeRayClient) 
 
 def fork_servers(server: RunningServer) -> list[psutil.Process]:
     children = psutil.Process(server.pid).children()
-    return [child for child in children if FORK_SERVER in " ".join(child.cmdline())]
+    return [child for child in children if is_fork(child)]
 
 
 @pytest.mark.parametrize("sandbox", ["auto", "none"])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -22,6 +21,33 @@ SWEEP_SECONDS: Final = 10.0
 _FORK_SERVER: Final = "beray.server.runners.subprocess.fork_server_process"
 
 log = structlog.get_logger("beray.runs")
+
+
+class ForkServerProcess(Protocol):
+    """Interface of ``asyncio.subprocess.Process`` that ``ForkServer`` uses."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status; None while the process runs."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+    async def wait(self) -> int:
+        """Wait for the end of the process and return its exit status."""
+
+
+async def start_process(arguments: Sequence[str], requests: socket.socket) -> ForkServerProcess:
+    """Start the program ``fork_server_process``.
+
+    Args:
+        arguments: Its command line arguments.
+        requests: Socket from which it reads requests.
+    """
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", _FORK_SERVER, *arguments,
+        stdin=requests.fileno(), stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 class RunProcess:
@@ -60,7 +86,7 @@ class ForkServer:
 
     def __init__(self, *, data_dir: Path, runners: Sequence[str]) -> None:
         self._arguments = [str(data_dir), *runners]
-        self._process: Process | None = None
+        self._process: ForkServerProcess | None = None
         self._requests: socket.socket | None = None
         self._starting = asyncio.Lock()
 
@@ -133,10 +159,8 @@ class ForkServer:
             self._requests.close()
         self._requests, child_socket = socket.socketpair()
         with child_socket:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", _FORK_SERVER, str(inherited_limit()), *self._arguments,
-                stdin=child_socket.fileno(), stdout=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
+            arguments = [str(inherited_limit()), *self._arguments]
+            self._process = await start_process(arguments, child_socket)
 
 
 async def _read_status(reader: asyncio.StreamReader) -> Frame:
