@@ -11,7 +11,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # restored by mkdocs
 
-from tools.docs import repository
+from tools.docs import generated, repository
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -30,8 +30,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Return the Markdown of a page with the links of the site."""
-    return repository.rewrite_links(markdown, page.file.src_uri)
+    """Return the Markdown of a page with its generated parts and the links of the site."""
+    return generated.fill_in(repository.rewrite_links(markdown, page.file.src_uri))
 
 
 def _sections(nav: object, title: str) -> list[list[str]]:
