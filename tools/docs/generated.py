@@ -26,6 +26,7 @@ _GENERATORS: Final[dict[str, Callable[[str], str]]] = {
     "errors": errors_page.generate,
     "events": lambda _: events_page.generate(),
     "http-api": lambda _: http_api_page.generate(),
+    "nothing": lambda _: "",  # sentences that apply to the repository only
     "settings": settings_page.generate,
 }
 _PARAGRAPH: Final = re.compile(r"^<!-- generated: ([a-z-]+) -->\n((?:.+\n)*)", re.M)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -31,7 +32,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Return the Markdown of a page with its generated parts and the links of the site."""
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]  # would contain only this page
     return generated.fill_in(repository.rewrite_links(markdown, page.file.src_uri))
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Return the HTML of a page without the roles that docstrings have before names."""
+    return re.sub(r":(?:attr|class|func|meth|mod):(?=<code>)", "", html)
 
 
 def _sections(nav: object, title: str) -> list[list[str]]:

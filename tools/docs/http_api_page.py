@@ -32,8 +32,8 @@ def generate() -> str:
     openapi = create_app(Activity()).openapi()
     parts = []
     for tag, title in _TITLES.items():
-        calls = [call for call in _calls(openapi) if call[2]["tags"] == [tag]]
-        parts += [f"## {title}\n", _overview(calls), *(_section(*call) for call in calls)]
+        found = [call for call in calls(openapi) if call[2]["tags"] == [tag]]
+        parts += [f"## {title}\n", _overview(found), *(_section(*call) for call in found)]
     parts.append("## Schemas\n")
     schemas = openapi["components"]["schemas"]
     shown = [name for name in schemas if name not in ("HTTPValidationError", "ValidationError")]
@@ -41,7 +41,8 @@ def generate() -> str:
     return "\n".join(parts)
 
 
-def _calls(openapi: Schema) -> Iterator[tuple[str, str, Schema]]:
+def calls(openapi: Schema) -> Iterator[tuple[str, str, Schema]]:
+    """Yield method, path and operation of each call."""
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
             yield method.upper(), path, operation
@@ -68,9 +69,9 @@ def _anchor(method: str, path: str) -> str:
     return "".join(kept).replace(" ", "-")
 
 
-def _overview(calls: list[tuple[str, str, Schema]]) -> str:
+def _overview(found: list[tuple[str, str, Schema]]) -> str:
     rows = []
-    for method, path, operation in calls:
+    for method, path, operation in found:
         text = _description(operation).split("\n\n")[0]
         mark = f" {_BADGE}" if is_extension(operation) else ""
         link = f"[`{method} {path}`](#{_anchor(method, path)})"

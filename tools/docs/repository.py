@@ -40,6 +40,8 @@ _CODE_SPAN: Final = r"(?<!`)(`+)(?!`).+?(?<!`)\3(?!`)"
 _CODE: Final = re.compile(f"{_FENCE}|{_CODE_SPAN}", re.M | re.S)
 _LINK: Final = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^)\s]+)\)")
 
+_FILE_NAME: Final = re.compile(r"[\w.-]+\.md")
+
 
 def pages() -> dict[str, str]:
     """Return the Markdown of all pages that are made of other files, by their name on the site."""
@@ -56,7 +58,10 @@ def repository_path(page: str) -> str:
 
 
 def rewrite_links(markdown: str, page: str) -> str:
-    """Return the Markdown of ``page`` with links for the site instead of the repository."""
+    """Return the Markdown of ``page`` with links for the site instead of the repository.
+
+    Links whose text is the name of a document get its title instead.
+    """
     source = repository_path(page)
     return outside_code(markdown, lambda text: _LINK.sub(lambda m: _link(m, page, source), text))
 
@@ -88,8 +93,19 @@ def _link(match: re.Match[str], page: str, source: str) -> str:
         return f"{text} (`{absolute}`)" if absolute not in text else text
     if name is None:
         name = absolute.removeprefix(_SITE_DIRECTORY)
+    if _FILE_NAME.fullmatch(text):
+        text = _title(absolute) or text
     address = posixpath.relpath(name, posixpath.dirname(page) or ".")
     return f"{image}[{text}]({address}{'#' if anchor else ''}{anchor})"
+
+
+def _title(path: str) -> str | None:
+    """Return the title of a document, or None if it has none."""
+    document = ROOT / path
+    if not document.is_file():
+        return None
+    heading = re.search(r"^# (.+)$", document.read_text("utf-8"), re.M)
+    return heading[1] if heading else None
 
 
 def _example_page(path: str) -> str:
