@@ -340,7 +340,7 @@ class TransferError(BeRayException):
 class TransferCancelled(TransferError):
     """The caller cancelled the transfer.
 
-    Remedy: none is needed; a repeated download continues where it broke off.
+    Remedy: repeat the transfer if it is still wanted; a download continues where it broke off.
     """
 
 

@@ -41,7 +41,7 @@ def docs(
 
 
 def find_start_page() -> Path | None:
-    """Return the start page of the site, or None if there is none.
+    """Return the start page of the site, or None if the site has not been built.
 
     A wheel that was built after the site contains it. A checkout has it in ``site/``; that
     directory belongs to another project if BeRay is installed elsewhere.
