@@ -13,6 +13,7 @@ import pytest
 
 from beray import local_server
 from beray.server.settings import Settings
+from tools.docs import generated, repository
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -81,6 +82,27 @@ def test_relative_links_lead_to_a_file_and_a_heading(document: Path) -> None:
     assert not broken
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lists_begin_after_an_empty_line(document: Path) -> None:
+    """Git hosts show other lists as lists, the site shows them as text."""
+    item = re.compile(r" *(?:[-*]|\d+\.) ")
+    before = [""]
+    joined = []
+    for line in prose(document).splitlines():
+        if item.match(line) and before[-1].strip() and not any(map(item.match, before)):
+            joined.append(line)
+        before = [*before, line] if line.strip() else [""]
+    assert not joined
+
+
+def test_the_navigation_contains_every_document() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8").partition("nav:")[2]
+    documents = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    decisions = {name for name in documents if re.match(r"decisions/\d", name)}  # by the hook
+    pages = (documents - decisions) | repository.pages().keys()
+    assert not {name for name in pages if f"{name}\n" not in navigation}
+
+
 def test_the_index_lists_every_document() -> None:
     for folder in (ROOT / "docs", ROOT / "docs" / "decisions"):
         index = (folder / "index.md").read_text("utf-8")
@@ -92,7 +114,9 @@ def test_the_index_lists_every_document() -> None:
 
 
 def test_all_settings_are_documented_and_exist() -> None:
-    text = (ROOT / "docs" / "reference" / "settings.md").read_text("utf-8")
+    source = (ROOT / "docs" / "reference" / "settings.md").read_text("utf-8")
+    text = generated.fill_in(source)
+    assert "| `BERAY_SLOTS` | int ≥ 1 | number of processors |" in text
     documented = set(re.findall(r"\bBERAY_[A-Z0-9_]*[A-Z0-9]\b(?!…|_)", text))
     # The data directory is an option of the command.
     settings = {f"BERAY_{name.upper()}" for name in Settings.model_fields} - {"BERAY_DATA_DIR"}

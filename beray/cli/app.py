@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from beray.cli import output
-from beray.cli.commands import account, apikeys, chat, files, prefabs, server, tasks
+from beray.cli.commands import account, apikeys, chat, docs, files, prefabs, server, tasks
 from beray.cli.context import ServerChoice
 from beray.cli.options import ProfileName, Url
 from beray.version import __version__
@@ -58,3 +58,4 @@ prefabs.register(app)
 account.register(app)
 apikeys.register(app)
 server.register(app)
+docs.register(app)

@@ -46,7 +46,7 @@ def serve(
     """Run a self-hosted server.
 
     All other settings are environment variables, such as BERAY_PUBLIC_URL and
-    BERAY_PREFAB_AUTHORS; docs/reference/settings.md lists them.
+    BERAY_PREFAB_AUTHORS; the page Settings of `beray docs` lists them.
     """
     try:
         import fastapi  # noqa: F401
