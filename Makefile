@@ -25,7 +25,7 @@ format: ## Format the code and fix what ruff can fix
 	uv run --group lint ruff check --fix .
 	uv run --group lint ruff format .
 
-pictures: ## Write the pictures of the documents
+pictures: ## Write the pictures of the documents, dark and light
 	uv run python tools/docs/pictures.py
 
 ci: ## Run the checks of CI
