@@ -87,9 +87,10 @@ ANSWER_TEXT = (
 
 def reply(body: dict[str, Any]) -> Reply:
     """Return the reply of the scripted model to a request of chat completions."""
-    messages = body["messages"]
+    messages: list[dict[str, Any]] = body["messages"]
     asked = max(number for number, entry in enumerate(messages) if entry["role"] == "user")
-    results = sum(entry["role"] == "tool" for entry in messages[asked:])
+    results: int = sum(entry["role"] == "tool" for entry in messages[asked:])
+    steps: list[Reply]
     if QUESTION in str(messages[asked]["content"]):
         steps = [Reply(calls=[Call("read_file", {"path": "sales.csv"})]), Reply(text=ANSWER_TEXT)]
     else:
