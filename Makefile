@@ -1,7 +1,7 @@
 # Common commands; each works in a fresh clone that has uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test long lint format pictures ci full
+.PHONY: help run test long lint format docs pictures ci full
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ lint: ## Check style, types and import contracts
 format: ## Format the code and fix what ruff can fix
 	uv run --group lint ruff check --fix .
 	uv run --group lint ruff format .
+
+docs: ## Build the documentation site, for "beray docs"
+	uv run --group docs mkdocs build --strict --quiet
 
 pictures: ## Write the pictures of the documents, dark and light
 	uv run python tools/docs/pictures.py

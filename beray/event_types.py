@@ -31,8 +31,11 @@ class EventEnvelope(TypedDict):
     """Fields of all events of a task. Other servers may omit them."""
 
     seq: NotRequired[int]
+    """Position in the task: starts at 1, without gaps."""
     task_id: NotRequired[int]
+    """Id of the task."""
     created_at: NotRequired[str]
+    """Time, UTC, ISO 8601."""
 
 
 class TextChunkEvent(EventEnvelope):
@@ -40,10 +43,14 @@ class TextChunkEvent(EventEnvelope):
 
     type: Literal["AGENT_EVENT_TEXT_CHUNK"]
     text: str
+    """Text, to be appended to the previous text of the same source."""
     source: NotRequired[str | None]
+    """Origin: the answer (``main``), ``thinking``, or a tool. Default: ``main``."""
+    call_id: NotRequired[str]
+    """Id of the tool call whose output this is. BeRay extension."""
     retracts: NotRequired[list[int]]
     """``[first_seq, last_seq]``: range in which the text and tool call chunks of ``main`` and
-    ``thinking`` are retracted. See ``beray.answer_text``."""
+    ``thinking`` are retracted. See ``beray.answer_text``. BeRay extension."""
 
 
 class ToolCallChunkEvent(EventEnvelope):
@@ -51,8 +58,13 @@ class ToolCallChunkEvent(EventEnvelope):
 
     type: Literal["AGENT_EVENT_TOOL_CALL_CHUNK"]
     tool_name: NotRequired[str | None]
+    """Name of the tool; usually only in the first chunk of a call."""
     args_chunk: NotRequired[str | None]
+    """Part of the arguments; all chunks of a call together are JSON."""
     source: NotRequired[str | None]
+    """Origin. Default: ``main``."""
+    call_id: NotRequired[str]
+    """Id of the tool call; distinguishes calls that run concurrently. BeRay extension."""
 
 
 class ToolResultEvent(EventEnvelope):
@@ -60,8 +72,13 @@ class ToolResultEvent(EventEnvelope):
 
     type: Literal["AGENT_EVENT_TOOL_RESULT"]
     tool_name: str
+    """Name of the tool."""
     result: NotRequired[Any]
+    """Any JSON; ``{"error": "…"}`` if the tool failed."""
     source: NotRequired[str | None]
+    """Origin. Default: ``main``."""
+    call_id: NotRequired[str]
+    """Id of the tool call; distinguishes calls that run concurrently. BeRay extension."""
 
 
 class CustomUpdateEvent(EventEnvelope):
@@ -69,7 +86,9 @@ class CustomUpdateEvent(EventEnvelope):
 
     type: Literal["AGENT_EVENT_CUSTOM_UPDATE"]
     payload: dict[str, Any]
+    """Object with the fields of its ``kind``."""
     source: NotRequired[str | None]
+    """Origin. Default: ``main``."""
 
 
 class SendFileEvent(EventEnvelope):
@@ -77,6 +96,7 @@ class SendFileEvent(EventEnvelope):
 
     type: Literal["AGENT_EVENT_SEND_FILE"]
     path: str
+    """Path relative to the work_dir."""
 
 
 class EndEvent(EventEnvelope):
@@ -84,6 +104,7 @@ class EndEvent(EventEnvelope):
 
     type: Literal["AGENT_EVENT_END"]
     tokens_used: NotRequired[int | None]
+    """Tokens of the answer. Default: 0."""
 
 
 class ErrorEvent(EventEnvelope):
@@ -91,7 +112,9 @@ class ErrorEvent(EventEnvelope):
 
     type: Literal["ERROR"]
     code: str
+    """Short name of the error."""
     details: str
+    """Description."""
 
 
 class UserMessageEvent(EventEnvelope):
@@ -99,7 +122,9 @@ class UserMessageEvent(EventEnvelope):
 
     type: Literal["USER_MESSAGE"]
     text: str
+    """The message."""
     attachments: NotRequired[list[str] | None]
+    """Paths relative to the work_dir."""
 
 
 class TaskStatusEvent(EventEnvelope):
@@ -107,7 +132,9 @@ class TaskStatusEvent(EventEnvelope):
 
     type: Literal["TASK_STATUS"]
     status: TaskStatus | str
+    """New status."""
     reason: NotRequired[str | None]
+    """Reason of the status, such as ``exit_code`` of ``FAILED``."""
 
 
 class OtherEvent(EventEnvelope):

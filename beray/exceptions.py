@@ -74,11 +74,17 @@ def _rebuild(
 
 
 class ConfigurationError(BeRayException):
-    """A setting, a profile or an argument is unusable. No request was sent."""
+    """A setting, a profile or an argument is unusable. No request was sent.
+
+    Remedy: correct the option, variable or profile that the message names.
+    """
 
 
 class InvalidArgument(BeRayException, ValueError):
-    """An argument has an invalid type or value. No request was sent."""
+    """An argument has an invalid type or value. No request was sent.
+
+    Remedy: correct the argument that the message names.
+    """
 
 
 class APIError(BeRayException):
@@ -87,6 +93,10 @@ class APIError(BeRayException):
     Tests of users construct it as ``APIError(404, "detail")``, the form of the published package.
     Subclasses with a usual status also accept only a message:
     ``AuthenticationError("wrong password")``.
+
+    Remedy: read ``reason`` and ``status_code``. Statuses without a class of their own are 400, 413,
+    507 (the request does not fit), and 5xx (the server failed; try again later unless
+    ``is_permanent`` is True).
 
     Attributes:
         retry_after: ``Retry-After`` of the response in seconds, if it had one.
@@ -151,37 +161,55 @@ class APIError(BeRayException):
 
 
 class AuthenticationError(APIError):
-    """401 or 403: not signed in, the session has expired, or the action is not permitted."""
+    """401 or 403: not signed in, the session has expired, or the action is not permitted.
+
+    Remedy: sign in again (``login()``, ``beray login``), or pass a valid ``token``.
+    """
 
     usual_status = 401
 
 
 class NotFoundError(APIError):
-    """404: the resource does not exist, or belongs to another user."""
+    """404: the resource does not exist, or belongs to another user.
+
+    Remedy: check the id or path, and the account that the client uses.
+    """
 
     usual_status = 404
 
 
 class ConflictError(APIError):
-    """409: the resource already exists, or its state does not permit the action."""
+    """409: the resource already exists, or its state does not permit the action.
+
+    Remedy: read the current state (``get_task()``) and decide again.
+    """
 
     usual_status = 409
 
 
 class UnprocessableEntityError(APIError):
-    """422: a value in the request is invalid."""
+    """422: a value in the request is invalid.
+
+    Remedy: correct the value; ``error_detail`` contains its position.
+    """
 
     usual_status = 422
 
 
 class RateLimitError(APIError):
-    """429: too many requests; ``retry_after`` is the time to wait."""
+    """429: too many requests; ``retry_after`` is the time to wait.
+
+    Remedy: wait ``retry_after`` seconds, and send fewer requests at the same time.
+    """
 
     usual_status = 429
 
 
 class InvalidResponseError(BeRayException):
     """The response does not have the documented form.
+
+    Remedy: check that the URL is that of a BeRay server, and not of a proxy or another service;
+    ``body`` shows what it sent.
 
     Attributes:
         body: First part of the response; "" if it may contain a secret.
@@ -195,6 +223,9 @@ class InvalidResponseError(BeRayException):
 class ResponseTooLarge(InvalidResponseError):
     """The response exceeds the client's limit; the rest was not read.
 
+    Remedy: request a page or write to a file instead, or raise ``max_json_bytes`` or
+    ``max_memory_bytes`` of the client.
+
     Attributes:
         max_bytes: The limit, in bytes after decompression.
     """
@@ -207,6 +238,9 @@ class ResponseTooLarge(InvalidResponseError):
 class ConnectionFailed(BeRayException):
     """The server could not be reached, or the connection broke.
 
+    Remedy: check the URL, the network and that the server runs. If ``delivered`` is False, the call
+    can be repeated.
+
     Attributes:
         delivered: False if the request certainly did not reach the server.
     """
@@ -217,18 +251,26 @@ class ConnectionFailed(BeRayException):
 
 
 class DeadlineExceeded(ConnectionFailed):
-    """There was no complete response within the deadline."""
+    """There was no complete response within the deadline.
+
+    Remedy: repeat the call with a longer ``timeout`` if its repetition is harmless.
+    """
 
 
 class OutcomeUnknown(ConnectionFailed):
     """A request that must not be repeated was sent, and its response did not arrive.
 
     The server may have processed it; check its effect before repeating it.
+
+    Remedy: look for the effect of the request, for example with ``list_tasks()``, and repeat it
+    only if there is none.
     """
 
 
 class TaskFailed(BeRayException):
     """A task ended without success (``FAILED`` or ``STOPPED``).
+
+    Remedy: read ``error`` and the ``reason`` of the task, and create a new task.
 
     Attributes:
         task: The task with its events; a :class:`beray.schema.Task`.
@@ -246,6 +288,8 @@ class TaskFailed(BeRayException):
 class WaitTimeout(BeRayException, TimeoutError):
     """A task did not end within the ``timeout`` of ``wait`` or ``run``. It continues to run.
 
+    Remedy: wait again with ``wait(task_id)``, or stop the task with ``stop_task(task_id)``.
+
     Attributes:
         task_id: Id of the task.
     """
@@ -257,6 +301,8 @@ class WaitTimeout(BeRayException, TimeoutError):
 
 class StreamInterrupted(ConnectionFailed):
     """A stream broke and cannot be continued without losing events.
+
+    Remedy: call the method again with ``last_event_id`` once the server is reachable.
 
     Attributes:
         last_event_id: Id of the last event that was yielded, if it had one.
@@ -270,6 +316,9 @@ class StreamInterrupted(ConnectionFailed):
 class StreamGapError(BeRayException):
     """The server omitted events, also after a reconnection. Events are never skipped silently.
 
+    Remedy: read the task anew with ``list_events()``, and report the problem to the operator of the
+    server or of the proxy before it.
+
     Attributes:
         expected: ``seq`` of the missing event.
         received: ``seq`` of the event that was received instead.
@@ -282,15 +331,23 @@ class StreamGapError(BeRayException):
 
 
 class TransferError(BeRayException):
-    """A file could not be transferred completely; nothing exists under its final name."""
+    """A file could not be transferred completely; nothing exists under its final name.
+
+    Remedy: repeat the transfer; a download continues where it broke off.
+    """
 
 
 class TransferCancelled(TransferError):
-    """The caller cancelled the transfer."""
+    """The caller cancelled the transfer.
+
+    Remedy: none is needed; a repeated download continues where it broke off.
+    """
 
 
 class TargetsExist(FileExistsError):
     """A download would replace local files, and ``overwrite`` is False.
+
+    Remedy: choose another directory, or pass ``overwrite=True``.
 
     Attributes:
         paths: The existing files.

@@ -200,12 +200,19 @@ class Usage(TypedDict):
     """
 
     requests: int
+    """Requests to models."""
     input_tokens: int
+    """Tokens of the requests, including those of the cache."""
     output_tokens: int
+    """Tokens of the responses."""
     cache_read_tokens: NotRequired[int]
+    """Tokens that were read from the provider's cache."""
     cache_write_tokens: NotRequired[int]
+    """Tokens that were written to it."""
     cost_usd: NotRequired[float | None]
+    """Cost in US dollars; null if the price is unknown."""
     estimated: NotRequired[bool]
+    """True if some tokens were estimated, because an answer broke off."""
 
 
 @lenient
@@ -218,27 +225,46 @@ class Task(TypedDict):
     """
 
     id: Annotated[int, OR_STRING]
+    """Id of the task."""
     goal: NotRequired[Annotated[str, OR_NULL]]
+    """Goal in natural language, or a shell command after ``!``."""
     status: TaskStatus | str
+    """Status."""
     reason: NotRequired[str | None]
+    """Reason of the status. BeRay extension."""
     held: NotRequired[bool]
+    """True until the task is started. BeRay extension."""
     tools: NotRequired[list[dict[str, Any]] | None]
+    """MCP servers of the task."""
     created_at: NotRequired[Annotated[str, OR_NULL]]
+    """Time of creation, UTC, ISO 8601."""
     started_at: NotRequired[str | None]
+    """Start of the run. BeRay extension."""
     ended_at: NotRequired[str | None]
+    """End of the run. BeRay extension."""
     last_seq: NotRequired[int]
+    """``seq`` of the last event. BeRay extension."""
     last_line: NotRequired[str | None]
+    """End of the text of the task. BeRay extension."""
     runner: NotRequired[str | None]
+    """Runner. BeRay extension."""
     model: NotRequired[str | None]
+    """Model that was requested. BeRay extension."""
     limits: NotRequired[Limits | None]
+    """Limits that were requested. BeRay extension."""
     tags: NotRequired[Annotated[list[str], OR_NULL]]
+    """Labels by which clients group tasks. BeRay extension."""
     usage: NotRequired[Usage | None]
+    """Use of models. BeRay extension."""
     chat: NotRequired[str | None]
+    """Name of the chat, if the task is one. BeRay extension."""
     events: NotRequired[Annotated[list[TaskEvent], OBJECTS, OR_NULL]]
+    """Newest events."""
     first_seq: NotRequired[int]
-    """``seq`` of the first of ``events``, or of the next event if there are none."""
+    """``seq`` of the first of ``events``, or of the next event if there are none. BeRay
+    extension."""
     events_truncated: NotRequired[bool]
-    """True if there are events before ``first_seq``."""
+    """True if there are events before ``first_seq``. BeRay extension."""
 
 
 class TasksUpdate(TypedDict):
@@ -246,7 +272,9 @@ class TasksUpdate(TypedDict):
 
     type: Literal["TASKS"]
     seq: NotRequired[int]
+    """Position in the changes of the user, without gaps."""
     tasks: list[Task]
+    """Tasks, newest first."""
 
 
 class TaskStatusUpdate(TypedDict):
@@ -260,11 +288,17 @@ class TaskStatusUpdate(TypedDict):
 
     type: Literal["TASK_STATUS"]
     seq: NotRequired[int]
+    """Position in the changes of the user, without gaps."""
     task_id: int
+    """Id of the task."""
     created_at: NotRequired[str]
+    """Time of the change, UTC, ISO 8601."""
     status: TaskStatus | str
+    """New status."""
     reason: NotRequired[str]
+    """Reason of the status."""
     task: NotRequired[Task]
+    """The task."""
 
 
 class TaskDeletedUpdate(TypedDict):
@@ -272,8 +306,11 @@ class TaskDeletedUpdate(TypedDict):
 
     type: Literal["TASK_DELETED"]
     seq: NotRequired[int]
+    """Position in the changes of the user, without gaps."""
     task_id: int
+    """Id of the deleted task."""
     created_at: NotRequired[str]
+    """Time of the change, UTC, ISO 8601."""
 
 
 class TaskProgressUpdate(TypedDict):
@@ -284,10 +321,15 @@ class TaskProgressUpdate(TypedDict):
 
     type: Literal["TASK_PROGRESS"]
     task_id: int
+    """Id of the task."""
     created_at: NotRequired[str]
+    """Time of the change, UTC, ISO 8601."""
     last_seq: int
+    """``seq`` of the last event of the task."""
     last_line: NotRequired[str | None]
+    """End of the text of the task."""
     usage: NotRequired[Usage]
+    """Use of models, if it is new."""
 
 
 class OtherUpdate(TypedDict):
@@ -319,11 +361,17 @@ class FileItem(TypedDict):
     """
 
     name: str
+    """Last part of the path."""
     type: Literal["file", "directory"] | str
+    """Kind of entry."""
     path: NotRequired[str]
+    """Path relative to the work_dir. BeRay extension."""
     mode: NotRequired[Annotated[str | int, OR_NULL]]
+    """Permission bits as octal digits. BeRay extension."""
     size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
+    """Size in bytes. BeRay extension."""
     modified_at: NotRequired[Annotated[str, OR_NULL]]
+    """Time of the last change, UTC, ISO 8601. BeRay extension."""
 
 
 class FilePage(NamedTuple):

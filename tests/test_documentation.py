@@ -13,6 +13,7 @@ import pytest
 
 from beray import local_server
 from beray.server.settings import Settings
+from tools.docs import generated
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -92,7 +93,9 @@ def test_the_index_lists_every_document() -> None:
 
 
 def test_all_settings_are_documented_and_exist() -> None:
-    text = (ROOT / "docs" / "reference" / "settings.md").read_text("utf-8")
+    source = (ROOT / "docs" / "reference" / "settings.md").read_text("utf-8")
+    text = generated.fill_in(source)
+    assert "| `BERAY_SLOTS` | int ≥ 1 | number of processors |" in text
     documented = set(re.findall(r"\bBERAY_[A-Z0-9_]*[A-Z0-9]\b(?!…|_)", text))
     # The data directory is an option of the command.
     settings = {f"BERAY_{name.upper()}" for name in Settings.model_fields} - {"BERAY_DATA_DIR"}

@@ -11,6 +11,9 @@ from beray.exceptions import BeRayException
 class AgentException(BeRayException):
     """The agent reported an error, or the connection failed.
 
+    Remedy: read ``code`` and ``details``. Unless ``lasting`` is True, connect again and repeat the
+    message.
+
     Attributes:
         code: Code that the agent sent, or one of the client's codes: ``TIMEOUT``,
             ``INVALID_STATUS``, ``UNEXPECTED_MSG_TYPE``, ``CONNECTION_ERROR``, ``NOT_CONNECTED``,
@@ -41,6 +44,8 @@ class AgentBusyException(AgentException):
     """Another client is connected to the chat, or an answer is in progress on this connection.
 
     Tests of users construct it without arguments, or with a message.
+
+    Remedy: wait for the end of the answer, close the other connection, or use another chat.
     """
 
     def __init__(self, details: str = "", **context: Any) -> None:

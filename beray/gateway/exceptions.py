@@ -39,23 +39,36 @@ class GatewayError(base.BeRayException):
 
 
 class RefusedError(GatewayError, base.APIError):
-    """Error response with a status that has no class of its own."""
+    """Error response with a status that has no class of its own.
+
+    Remedy: read ``message`` and ``details``.
+    """
 
 
 class AuthenticationError(GatewayError, base.AuthenticationError):
-    """401 or 403: the credentials are missing, expired or not sufficient for the call."""
+    """401 or 403: the credentials are missing, expired or not sufficient for the call.
+
+    Remedy: create a new key with ``beray apikey new NAME``, or use credentials that may make this
+    call.
+    """
 
     usual_status = 401
 
 
 class ObjectNotFoundError(GatewayError, base.NotFoundError):
-    """404: the file does not exist, or belongs to another user."""
+    """404: the file does not exist, or belongs to another user.
+
+    Remedy: check the ``s3://`` URL, and the agent to which the credentials belong.
+    """
 
     usual_status = 404
 
 
 class PrefabNotFoundError(GatewayError, base.NotFoundError):
     """404: the prefab, the version or the function does not exist.
+
+    Remedy: list prefabs and their functions with ``beray prefab list`` and ``beray prefab spec
+    ID``.
 
     Attributes:
         prefab_id: ID of the requested prefab; None for a batch.
@@ -91,13 +104,18 @@ class InvalidInput(ValidationError, base.InvalidArgument):
 
 
 class RejectedInput(ValidationError, base.UnprocessableEntityError):
-    """422: invalid parameters or files; ``details`` may contain their position."""
+    """422: invalid parameters or files; ``details`` may contain their position.
+
+    Remedy: compare the parameters with ``beray prefab spec ID``.
+    """
 
     usual_status = 422
 
 
 class QuotaExceededError(GatewayError, base.RateLimitError):
     """429: the quota is used up, or the rate limit is exceeded.
+
+    Remedy: wait until the limit is renewed, or ask the operator for a higher one.
 
     Attributes:
         limit: Limit of the quota; None if the response does not contain it.
@@ -126,6 +144,8 @@ class QuotaExceededError(GatewayError, base.RateLimitError):
 
 class MissingSecretError(GatewayError, base.APIError):
     """400: the prefab needs a secret that the caller has not set.
+
+    Remedy: set the secret with ``beray prefab secret set PREFAB NAME``.
 
     Attributes:
         prefab_id: ID of the prefab.
@@ -158,7 +178,11 @@ class MissingSecretError(GatewayError, base.APIError):
 
 
 class AgentContextRequiredError(GatewayError, base.APIError):
-    """400: the call requires the credentials of an agent."""
+    """400: the call requires the credentials of an agent.
+
+    Remedy: use a key that was created with ``beray apikey new NAME --agent AGENT``; without an
+    agent, upload files with ``upload_input_file()``.
+    """
 
     def __init__(
         self, message: str | None = None, details: dict[str, Any] | None = None, **call: Any
@@ -181,7 +205,10 @@ class ServiceUnavailableError(GatewayError):
 
 
 class GatewayFailure(ServiceUnavailableError, base.APIError):
-    """5xx: the gateway failed, or its object store is not available."""
+    """5xx: the gateway failed, or its object store is not available.
+
+    Remedy: try again later; if it persists, read the log of the server.
+    """
 
     usual_status = 503
 
@@ -198,15 +225,24 @@ class RunOutcomeUnknown(Unreachable, base.OutcomeUnknown):
     """A request was sent, but no response arrived: it may have been processed.
 
     Base class for all requests that must not be repeated automatically.
+
+    Remedy: look for the effect of the request before repeating it.
     """
 
 
 class UploadOutcomeUnknown(RunOutcomeUnknown):
-    """A file was sent, but no response arrived: it may have been stored."""
+    """A file was sent, but no response arrived: it may have been stored.
+
+    Remedy: look for the file with ``list_files()`` before repeating the upload.
+    """
 
 
 class RunInterrupted(Unreachable, base.StreamInterrupted):
-    """The stream of a run ended before the run; the outcome of the run is unknown."""
+    """The stream of a run ended before the run; the outcome of the run is unknown.
+
+    Remedy: look for the effects of the function, such as its output files, before repeating the
+    call.
+    """
 
 
 class InvalidAnswer(GatewayError, base.InvalidResponseError):
@@ -225,11 +261,16 @@ class LocalFileError(FileTransferError, OSError):
     """A local file could not be read or written.
 
     ``errno`` and ``filename`` are those of the operating system's error.
+
+    Remedy: correct the path or the permissions that the message names.
     """
 
 
 class LocalFileExists(LocalFileError, FileExistsError):
-    """The target of a download exists, and ``overwrite`` is False."""
+    """The target of a download exists, and ``overwrite`` is False.
+
+    Remedy: choose another target, or pass ``overwrite=True``.
+    """
 
 
 class LocalFileNotFound(LocalFileError, FileNotFoundError, ValueError):

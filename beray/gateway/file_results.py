@@ -32,16 +32,17 @@ class UploadResult(str):
     It is a string everywhere, such as in ``files`` of a run and in JSON. Only indexing with a
     key, ``in`` with the name of a key, ``get``, ``keys``, ``values``, ``items`` and ``dict()``
     use the response. Its keys are ``s3_url``, ``filename``, ``size`` (bytes) and ``success``.
-
-    Args:
-        s3_url: URL of the file.
-        answer: Response of the gateway; ``s3_url`` takes precedence over the key in it.
     """
 
     _response: dict[str, Any]
 
     def __new__(cls, s3_url: str, answer: Mapping[str, Any] | None = None) -> Self:
-        """Create a string with the keys of ``answer``."""
+        """Create a string with the keys of ``answer``.
+
+        Args:
+            s3_url: URL of the file.
+            answer: Response of the gateway; ``s3_url`` takes precedence over the key in it.
+        """
         result = super().__new__(cls, s3_url)
         result._response = {"success": True, **(answer or {}), "s3_url": str(s3_url)}
         return result

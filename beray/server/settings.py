@@ -19,6 +19,14 @@ from beray.server.setting_types.address_users import AddressUser
 from beray.server.setting_types.allow_list import AllowList
 from beray.server.setting_types.binds import Bind
 from beray.server.setting_types.destinations import Destination, parse_allow
+from beray.server.setting_types.texts import (
+    CommandLine,
+    CommaSeparated,
+    HostName,
+    MailAddress,
+    UidRange,
+    Url,
+)
 
 SHARED_USER_QUEUED: Final = 100
 SHARED_TASK_SECONDS: Final = 6 * 3600.0
@@ -34,185 +42,229 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BERAY_", extra="ignore")
 
+    # The documentation (docs/reference/settings.md) shows the docstrings of the fields, their types
+    # and their defaults. "Default: …" at the end of a docstring replaces the value.
+
     data_dir: Path = Path("beray-data")
-    reserve_bytes: int = Field(default=16 * 1024**2, ge=0)
-    """Disk space reserved for sign-ins, stops and deletions; 0: none. See ``reserve.py``."""
+
+    # Queue and fairness
+
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Maximum number of tasks that run at once."""
+    """Maximum number of tasks that run at the same time. Default: number of processors."""
+    chat_slots: int = Field(default=16, ge=1)
+    """Maximum number of chats that are answered at the same time, in addition to the tasks."""
+    prefab_slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Maximum number of prefab functions that run at the same time, in addition to both. Default:
+    number of processors."""
     user_slots: int | None = Field(default=None, ge=0)
-    """Maximum number of one user's tasks that run at once; 0: no limit besides ``slots``. Default
-    on shared servers: ``slots`` minus 1, but at least 1. A user's chats and prefab calls are
-    limited in the same way, relative to ``chat_slots`` and ``prefab_slots``; these two limits have
-    no setting of their own."""
+    """Maximum number of tasks of one user that run at the same time; 0: no limit besides ``slots``.
+    On shared servers, chats and prefab calls of one user have a fixed limit of the same form: their
+    slots minus 1, at least 1. Default: personal: 0; shared: ``slots`` minus 1, at least 1."""
     user_queued: int | None = Field(default=None, ge=0)
-    """Maximum number of one user's waiting tasks, held ones included; 0: no limit. Chat messages
-    and prefab calls have the same limit. Default on shared servers: 100."""
+    """Maximum number of tasks of one user that may wait, held tasks included; the same number
+    applies to chat messages and to prefab calls. More are rejected with 429; 0: no limit. Default:
+    personal: 0; shared: 100."""
+
+    # Runners
 
     runner: Literal["auto", "model", "acp", "command", "agent"] = "auto"
-    """Runner of goals in natural language; ``auto``: the first of these that is configured."""
-    chat_slots: int = Field(default=16, ge=1)
-    """Maximum number of chats that are answered at once, in addition to running tasks."""
-
+    """Runner of goals in natural language if the task names none; ``auto``: the first of the others
+    that is configured, in this order."""
     model: str | None = None
-    """Default model, such as ``openai:gpt-4o``. The provider's key is read from the provider's own
-    environment variable."""
-    models: str = ""
-    """Further models that a task may name: comma-separated names, with ``*`` as a wildcard."""
-    mcp_stdio: bool = False
-    """True if users may supply MCP servers as programs, which run in the task's sandbox."""
-    mcp_servers: Path | None = None
-    """JSON or TOML file of named MCP programs, which run with the rights of the server."""
-    mcp_allow: str = ""
-    """Comma-separated destinations that MCP URLs of users may reach besides public addresses:
-    ``host:port``, addresses and networks."""
-    mcp_connect_seconds: float = Field(default=30.0, gt=0, le=3600)
-    """Time limit for listing the tools of an MCP server with a URL."""
-    mcp_start_seconds: float = Field(default=120.0, gt=0, le=3600)
-    """Time limit for listing the tools of an MCP program, which may download packages first, as
-    ``npx`` does."""
-    model_images: bool = True
-    """True if models receive the images that tools return, in addition to the paths of the
-    files."""
-    acp: str | None = None
+    """Language model, such as ``openai:gpt-4o``."""
+    acp: CommandLine | None = None
     """Command of an agent that implements the Agent Client Protocol."""
-    acp_permissions: Literal["allow", "work_dir", "deny"] = "work_dir"
-    """Reply to permission requests of the ``acp`` agent; ``work_dir``: allow operations inside the
-    work_dir."""
-    command: str | None = None
-    """Command of any other agent; ``{goal}`` in it is replaced by the goal."""
-    agent_url: str | None = None
-    """URL of an agent with the agent WebSocket API, such as another BeRay server."""
+    command: CommandLine | None = None
+    """Command of any other agent program; ``{goal}`` and ``{model}`` in it are replaced."""
+    agent_url: Url | None = None
+    """URL of a server with the agent WebSocket API that works on goals, such as another BeRay
+    server."""
     agent_token: SecretStr | None = None
-    """Bearer token for ``agent_url``."""
-    agent_paths: str = ""
-    """Paths that ``acp`` and ``command`` agents see in their sandbox besides the system's programs:
-    comma-separated absolute paths, read-only unless ``=rw`` follows."""
+    """Access token for ``agent_url``."""
+
+    # Models and MCP
+
+    models: CommaSeparated = ""
+    """Other models that a task may name, with ``*`` as a wildcard: ``openai:gpt-4*,anthropic:*``.
+    Default: none; local server: ``*``."""
+    model_images: bool = True
+    """``0``: the model does not accept images. It then gets only the paths of images that tools
+    return."""
+    shell_seconds: float = Field(default=120.0, gt=0)
+    """Time limit of a shell command of a model that requests no other."""
+    shell_output_bytes: int = Field(default=30_000, ge=100)
+    """Maximum output of a shell command that the model gets; a file in the work_dir has all of
+    it."""
+    mcp_servers: Path | None = None
+    """JSON or TOML file of MCP programs that tasks refer to by name (``--tool github``). They run
+    with the rights of the server."""
+    mcp_stdio: bool = False
+    """``1``: users may supply MCP servers as programs, which run in the task's sandbox."""
+    mcp_allow: CommaSeparated = ""
+    """Destinations that MCP URLs of tasks may reach in addition to public addresses:
+    ``host:port``, addresses, networks."""
+    mcp_connect_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """Time that a task waits for the tools of an MCP server at a URL."""
+    mcp_start_seconds: float = Field(default=120.0, gt=0, le=3600)
+    """Time that a task waits for the tools of an MCP program, which may download packages first,
+    as ``npx`` does."""
+
+    # Agents: the runners acp and command
+
+    acp_permissions: Literal["allow", "work_dir", "deny"] = "work_dir"
+    """Response to permission requests of an ACP agent; ``work_dir``: allow operations inside the
+    work_dir, and commands if a sandbox contains them."""
+    agent_paths: CommaSeparated = ""
+    """Absolute paths that agents see in their sandbox in addition to the system's programs;
+    read-only, writable with ``=rw``."""
     agent_copy_bytes: int = Field(default=1024**3, ge=1)
     """Maximum size of a user's private copy of one writable path of ``agent_paths``."""
-    agent_env: str = ""
-    """Comma-separated names of the server's environment variables that ``acp`` and ``command``
-    agents receive."""
+    agent_env: CommaSeparated = ""
+    """Names of the server's variables that agents receive."""
     agent_network: bool = True
-    """True if ``acp`` and ``command`` agents have network access; most of them call a model."""
-    network_allow: str = ""
-    """Comma-separated ``host:port`` of services, also on this host, that commands with a network
-    reach through a relay."""
+    """``0``: agents have no network. Most of them call a model."""
+
+    # Sandbox and network
 
     sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
-    """Isolation of commands; ``auto``: bubblewrap, or on a personal server none if bubblewrap
-    cannot work on this host; ``bubblewrap``: the server does not start without it."""
+    """Isolation of commands; ``auto``: use bubblewrap; only a personal server runs without it, if
+    it is not installed or the kernel does not permit it. ``bubblewrap``: never run without it.
+    ``none``: no sandbox; required to start a shared server without bubblewrap."""
+    sandbox_uids: UidRange = uids.DEFAULT
+    """Host uids of commands if the server is root, one for each user."""
     sandbox_network: Literal["never", "task", "always"] = "task"
-    """Network access of shell commands; ``task``: if the task requests it; ``never``: only
-    ``network_allow``, if the task requests it. Without bubblewrap, commands always have network
-    access."""
-    sandbox_uids: str = uids.DEFAULT
-    """Range of host uids, ``FIRST-LAST``, for the commands of a server that is root: one for each
-    user. Not used by other servers."""
-    tree_limit: int = Field(default=10_000, ge=1)
-    """Maximum number of entries in one response with files: a listing without pages, or a page."""
+    """Network of commands, goals that start with ``!`` included; ``task``: if the task asks for it
+    (``--network``); ``never``: only the services of ``network_allow``, if the task asks for it;
+    ``always``: for all tasks. Without bubblewrap, commands always have a network."""
+    network_allow: CommaSeparated = ""
+    """``host:port`` of services, also on the server's host, that commands with a network reach
+    through a relay: ``127.0.0.1:11434,mirror.lan:443``."""
 
-    task_output_bytes: int = Field(default=256 * 1024**2, ge=1)
-    """Maximum size of a task's event log; a task that exceeds it is ended."""
-    task_max_file_bytes: int = Field(default=16 * 1024**3, ge=1)
-    """Maximum size of one file that a command of a task writes."""
-    task_max_open_files: int = Field(default=4096, ge=16)
-    """Maximum number of open files of one process of a command."""
-    task_max_processes: int = Field(default=1024, ge=1)
-    """Maximum number of processes of a command at once."""
+    # Limits of tasks
 
-    task_max_memory_bytes: int = Field(default=0, ge=0)
-    """Maximum memory of all processes of a command together; 0: no limit."""
     work_dir_bytes: int = Field(default=16 * 1024**3, ge=1)
-    """Maximum size of a work_dir. Beyond it, the task is ended and uploads are rejected."""
+    """Maximum content of a work_dir, including unlinked open files and ``/tmp``. Beyond it the task
+    ends as ``FAILED`` (``quota``), and uploads are rejected."""
     work_dir_files: int = Field(default=1_000_000, ge=1)
     """Maximum number of files and directories in a work_dir, and of the files of one prefab
     call."""
-    shell_seconds: float = Field(default=120.0, gt=0)
-    """Time limit of a shell command that a model runs, unless the model requests another one."""
-    shell_output_bytes: int = Field(default=30_000, ge=100)
-    """Maximum output of such a command that the model receives; a file keeps all of it."""
+    task_output_bytes: int = Field(default=256 * 1024**2, ge=1)
+    """Maximum size of the events of a task. Beyond it the task ends as ``FAILED``
+    (``output_limit``)."""
+    task_max_file_bytes: int = Field(default=16 * 1024**3, ge=1)
+    """Maximum size of one file that a command writes."""
+    task_max_open_files: int = Field(default=4096, ge=16)
+    """Maximum number of open files of one process."""
+    task_max_processes: int = Field(default=1024, ge=1)
+    """Maximum number of processes of one command."""
+    task_max_memory_bytes: int = Field(default=0, ge=0)
+    """Maximum memory of all processes of one command; 0: no limit."""
+
+    # Budgets
 
     task_tokens: int | None = Field(default=None, ge=0)
-    """Maximum number of tokens of one task. A task may request a lower limit for this and for the
-    three settings below."""
+    """Maximum number of tokens of one task. Default: no limit."""
     task_requests: int | None = Field(default=None, ge=0)
+    """Maximum number of model requests of one task. Default: no limit."""
     task_cost_usd: float | None = Field(default=None, ge=0)
+    """Maximum cost of one task in US dollars, if the price of the model is known. Default: no
+    limit."""
     task_seconds: float | None = Field(default=None, ge=0)
-    """Time limit of one task; 0: no limit. Default on shared servers: 6 hours."""
+    """Maximum run time of one task; 0: no limit. Default: personal: 0; shared: 21,600 (6 hours)."""
     daily_tokens: int | None = Field(default=None, ge=0)
-    """Maximum number of tokens of all tasks of a user on one day, UTC. The three settings below
-    are limits for the same period."""
+    """Maximum number of tokens of all tasks of a user on one day. Default: no limit."""
     daily_requests: int | None = Field(default=None, ge=0)
+    """Maximum number of model requests of all tasks of a user on one day. Default: no limit."""
     daily_cost_usd: float | None = Field(default=None, ge=0)
+    """Maximum cost of all tasks of a user on one day in US dollars. Default: no limit."""
     daily_seconds: float | None = Field(default=None, gt=0)
+    """Maximum run time of all tasks of a user on one day. Default: no limit."""
 
-    trusted_proxies: str = ""
-    """Comma-separated addresses and networks of proxies whose ``X-Forwarded-For`` determines the
-    client's address."""
-
-    public_url: str | None = None
-    """External URL of this server, used in URLs that it returns. If it is not set, they start with
-    the URL of the request."""
-
-    gateway_allow: str = ""
-    """Comma-separated addresses and networks that may call the gateway without a credential, as an
-    anonymous client."""
-    agent_ws_allow: str = ""
-    """Clients of the agent WebSocket that need no credential: comma-separated ``ADDRESS=EMAIL`` and
-    ``NETWORK=EMAIL``, with the account that they use. The first matching entry is used."""
-    internal_token_seconds: int = Field(default=24 * 3600, ge=1)
-    """Lifetime of an API key's internal token after its last use."""
-    gateway_object_bytes: int = Field(default=5 * 1024**3, ge=1)
-    """Maximum size of an uploaded object."""
-    s3_bucket: str | None = Field(default=None, min_length=1)
-    """Bucket of an S3-compatible store for objects. If it is not set, objects are files in the data
-    directory. Missing values of the settings below are read from the ``AWS_…`` variables."""
-    s3_endpoint: str | None = None
-    """URL of the store, if it is not AWS. Presigned URLs start with it."""
-    s3_region: str | None = None
-    s3_access_key_id: str | None = None
-    s3_secret_access_key: SecretStr | None = None
-
-    daily_prefab_calls: int | None = Field(default=None, ge=0)
-    """Maximum number of prefab functions that a caller may run on one day, UTC."""
-
-    prefab_slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Maximum number of prefab functions that run at once."""
-    prefab_tools: str = "*"
-    """Prefabs that models have as tools: comma-separated ids, with ``*`` as a wildcard. Each tool
-    costs tokens."""
-    prefab_authors: str = ""
-    """Users who may add prefabs: comma-separated e-mail addresses, or ``*`` for all users."""
-    prefab_disk_bytes: int = Field(default=2 * 1024**3, ge=1)
-    """Maximum size of the files of one prefab call: inputs, outputs and temporary files."""
-
-    max_connections: int | None = Field(default=None, ge=1)
-    """Maximum number of open connections. The open-file limit is the default, and the upper
-    bound."""
-    max_address_connections: int = Field(default=256, ge=1)
-    """Maximum number of open connections of one client address. Loopback addresses and trusted
-    proxies have no such limit."""
-    head_seconds: float = Field(default=15.0, gt=0, allow_inf_nan=False)
-    """Time limit for the head of a request, and for an idle connection."""
-    body_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
-    """Time in which at least 1 KiB of a request's body must arrive; otherwise the request ends."""
+    # Accounts and mail
 
     token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
-    """Lifetime of an access token."""
-    heartbeat_seconds: float = Field(default=15.0, gt=0)
-    """Pause between heartbeats of a stream."""
-    send_timeout_seconds: float = Field(default=30.0, gt=0)
-    """Time after which a watcher that reads nothing is disconnected."""
-
-    smtp_host: str | None = None
-    """Mail server. If it is not set, mails are written to ``outbox/`` in the data directory."""
+    """Lifetime of a sign-in."""
+    smtp_host: HostName | None = None
+    """Mail server for verification codes. Without it, mails are files in ``outbox/`` of the data
+    directory for 10 minutes."""
     smtp_port: int = 587
+    """Port of the mail server."""
     smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    """Encryption of the connection to the mail server."""
     smtp_user: str | None = None
+    """User name at the mail server."""
     smtp_password: SecretStr | None = None
-    mail_from: str = "BeRay <beray@localhost>"
+    """Password at the mail server."""
+    mail_from: MailAddress = "BeRay <beray@localhost>"
+    """Sender of mails."""
     mails_per_hour: int = Field(default=300, ge=1)
-    """Maximum number of verification mails sent within an hour, to all addresses together."""
+    """Maximum number of verification mails within one hour, to all addresses together."""
+
+    # Connections and proxies
+
+    public_url: Url | None = None
+    """URL of the server as clients reach it, for URLs that it returns. Default: URL of the
+    request."""
+    trusted_proxies: CommaSeparated = ""
+    """Addresses and networks of proxies whose ``X-Forwarded-For`` is used."""
+    max_connections: int | None = Field(default=None, ge=1)
+    """Maximum number of open connections; a larger value than the default has no effect. Default:
+    as the open-file limit allows."""
+    max_address_connections: int = Field(default=256, ge=1)
+    """Maximum number of open connections of one client address (IPv6: one /64 network). Loopback
+    addresses and trusted proxies have no such limit."""
+    head_seconds: float = Field(default=15.0, gt=0, allow_inf_nan=False)
+    """Time limit for the head of a request, and for a connection that sends none."""
+    body_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    """Time within which at least 1 KiB of a request body has to arrive."""
+    heartbeat_seconds: float = Field(default=15.0, gt=0)
+    """Interval of heartbeats on a silent stream."""
+    send_timeout_seconds: float = Field(default=30.0, gt=0)
+    """Time after which a client that reads nothing is disconnected."""
+    tree_limit: int = Field(default=10_000, ge=1)
+    """Maximum number of entries in one response of a file listing. BeRay's clients request further
+    pages."""
+
+    # Gateway and prefabs
+
+    gateway_allow: CommaSeparated = ""
+    """Addresses and networks that may call the gateway without a credential; never processes of
+    tasks."""
+    agent_ws_allow: CommaSeparated = ""
+    """Clients of the agent WebSocket without a credential, and the account that they use:
+    ``ADDRESS=EMAIL`` or ``NETWORK=EMAIL``. The first matching entry applies; never processes of
+    tasks."""
+    internal_token_seconds: int = Field(default=24 * 3600, ge=1)
+    """Lifetime of an API key's internal token after its last use."""
+    prefab_authors: CommaSeparated = ""
+    """E-mail addresses of users who may add prefabs; ``*``: all users. Default: none; local server:
+    ``*``."""
+    prefab_tools: CommaSeparated = "*"
+    """Ids of the prefabs that models have as tools, with ``*`` as a wildcard. Each function costs
+    tokens."""
+    prefab_disk_bytes: int = Field(default=2 * 1024**3, ge=1)
+    """Maximum size of the files of one prefab call: inputs, outputs and temporary files."""
+    daily_prefab_calls: int | None = Field(default=None, ge=0)
+    """Maximum number of prefab functions that one caller may run on one day. Default: no limit."""
+    gateway_object_bytes: int = Field(default=5 * 1024**3, ge=1)
+    """Maximum size of a file that is uploaded to the gateway."""
+
+    # Storage
+
+    reserve_bytes: int = Field(default=16 * 1024**2, ge=0)
+    """Disk space in the data directory that only sign-ins, stops and deletions use; 0: none."""
+    s3_bucket: str | None = Field(default=None, min_length=1)
+    """Bucket of an S3-compatible store for the gateway's files (extra ``s3``). It has to exist.
+    Without it, files are in the data directory."""
+    s3_endpoint: Url | None = None
+    """URL of the store. Clients have to reach it: presigned URLs begin with it. Default: AWS."""
+    s3_region: str | None = None
+    """Region of the store. Default: ``AWS_REGION``."""
+    s3_access_key_id: str | None = None
+    """Access key of the store; set both parts of the key or neither. Default:
+    ``AWS_ACCESS_KEY_ID``."""
+    s3_secret_access_key: SecretStr | None = None
+    """Secret part of the access key. Default: ``AWS_SECRET_ACCESS_KEY``."""
 
     _listen_address: str = PrivateAttr("127.0.0.1")
     _embedded: bool = PrivateAttr(False)

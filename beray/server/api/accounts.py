@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request
 from pydantic import BaseModel, BeforeValidator, Field
@@ -16,6 +16,7 @@ from beray.server.api.dependencies import (
     CurrentUser,
     bearer_token,
 )
+from beray.server.api.error_statuses import error_statuses
 from beray.server.http.active_requests import request_state
 from beray.server.http.strict_json import StrictRoute
 from beray.server.storage.digests import secret_digest
@@ -50,7 +51,25 @@ class RegistrationRequest(CodeRequest):
     password: Annotated[str, Field(min_length=8, max_length=1024), BeforeValidator(_normalized)]
 
 
-@router.post("/auth/request-verification-code")
+_SIGN_IN: Final = error_statuses(
+    {
+        401: "The e-mail address or the password is wrong.",
+        429: "Too many wrong passwords.",
+        503: "Too many clients wait for a password check.",
+    }
+)
+
+
+@router.post(
+    "/auth/request-verification-code",
+    responses=error_statuses(
+        {
+            422: "The address is invalid, or the mail server rejects it.",
+            429: "Too many requests for codes, by this client or for this address.",
+            503: "The mail cannot be sent, or too many mails are being sent.",
+        }
+    ),
+)
 async def request_verification_code(
     body: CodeRequest, client: CurrentClient, app: AppServices
 ) -> schema.Message:
@@ -62,7 +81,17 @@ async def request_verification_code(
     return {"message": "A verification code is on its way."}
 
 
-@router.post("/auth/register")
+@router.post(
+    "/auth/register",
+    responses=error_statuses(
+        {
+            409: "The account already exists.",
+            422: "The code is wrong or has expired, or a value is invalid.",
+            429: "Too many attempts.",
+            503: "Too many clients wait for a password check.",
+        }
+    ),
+)
 async def register(
     body: RegistrationRequest, client: CurrentClient, app: AppServices
 ) -> schema.Session:
@@ -73,13 +102,13 @@ async def register(
     return _session(user, token)
 
 
-@router.post("/auth/login")
+@router.post("/auth/login", responses=_SIGN_IN)
 async def login(body: LoginRequest, client: CurrentClient, app: AppServices) -> schema.Session:
     """Sign in with an e-mail address and a password."""
     return _session(*await app.accounts.sign_in(body.email, body.password, client))
 
 
-@router.post("/auth/token")
+@router.post("/auth/token", responses=_SIGN_IN)
 async def login_with_form(
     username: Annotated[str, Form(max_length=320)],
     password: Annotated[str, Form(max_length=1024)],

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray import schema
 from beray.server.api.dependencies import AppServices, CurrentUser
+from beray.server.api.error_statuses import error_statuses
 from beray.server.http.active_requests import api_key_credential_id
 from beray.server.http.integers import INTEGER_SCHEMA, parse_integer
 from beray.server.http.strict_json import StrictRoute
@@ -54,11 +55,15 @@ class ApiKeyRequest(BaseModel):
         return agent_id
 
 
-@router.post("", status_code=201)
+@router.post(
+    "",
+    status_code=201,
+    responses=error_statuses({409: "The user has the maximum number of API keys."}),
+)
 async def create_api_key(
     body: ApiKeyRequest, user: CurrentUser, app: AppServices
 ) -> schema.CreatedApiKey:
-    """Create an API key. `key` is returned only in this response."""
+    """Create an API key. `key` is returned only in this response. BeRay extension."""
     try:
         row, key = await run_in_threadpool(
             app.gateway.api_keys.create, user.id, body.name, body.agent_id
@@ -78,18 +83,18 @@ async def create_api_key(
 
 @router.get("")
 async def list_api_keys(user: CurrentUser, app: AppServices) -> list[schema.ApiKey]:
-    """Return the user's API keys, newest first."""
+    """Return the user's API keys, newest first. BeRay extension."""
     keys = await run_in_threadpool(app.gateway.api_keys.list_all, user.id)
     return [_to_wire(row) for row in keys]
 
 
-@router.delete("/{key_id}")
+@router.delete("/{key_id}", responses=error_statuses({404: "The API key does not exist."}))
 async def revoke_api_key(
     key_id: Annotated[str, Path(json_schema_extra=INTEGER_SCHEMA)],
     user: CurrentUser,
     app: AppServices,
 ) -> schema.Message:
-    """Revoke an API key.
+    """Revoke an API key. BeRay extension.
 
     The internal tokens that were issued for it, and their active requests, end as well.
     """

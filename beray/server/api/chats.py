@@ -32,6 +32,7 @@ from beray.server.api.dependencies import (
     CurrentUser,
     queue_full_error,
 )
+from beray.server.api.error_statuses import error_statuses
 from beray.server.chats.connections import GOING_AWAY
 from beray.server.chats.service import MessageRejected
 from beray.server.http.active_requests import request_state
@@ -77,7 +78,7 @@ async def open_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> s
     return task_to_wire(await app.chats.open(user.id, chat_id))
 
 
-@router.get("/{chat_id}")
+@router.get("/{chat_id}", responses=error_statuses({404: "The chat does not exist."}))
 async def get_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
     """Return the chat with this name as a task. BeRay extension."""
     task = await run_in_threadpool(app.chat_repository.find, user.id, chat_id)
@@ -95,7 +96,18 @@ class ChatMessageRequest(BaseModel):
     )
 
 
-@router.post("/{chat_id}/messages", status_code=202)
+@router.post(
+    "/{chat_id}/messages",
+    status_code=202,
+    responses=error_statuses(
+        {
+            409: "Another answer is being written, or another client is connected to the chat.",
+            422: "The message or the name of the chat is invalid.",
+            429: "As many messages of the user wait as `BERAY_USER_QUEUED` permits.",
+            503: "The server is being maintained.",
+        }
+    ),
+)
 async def send_message(
     chat_id: ChatName, body: ChatMessageRequest, user: CurrentUser, app: AppServices
 ) -> schema.Task:

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from beray.schema import FileItem, UploadedFile
 from beray.server.api import page_tokens
 from beray.server.api.dependencies import AppServices, OwnTask, require_disk_space
+from beray.server.api.error_statuses import NO_SPACE, TASK, TASK_FILE, error_statuses
 from beray.server.files import http_ranges
 from beray.server.files.file_response import (
     FileRequestHeadersParam,
@@ -91,6 +92,12 @@ FileMode = Annotated[
     "/tree",
     response_model=list[FileItem],
     responses={
+        **error_statuses(
+            {
+                **TASK_FILE,
+                422: "A value is invalid, or a listing without pages is too long.",
+            }
+        ),
         200: {
             "headers": {
                 "Link": {
@@ -98,7 +105,7 @@ FileMode = Annotated[
                     "schema": {"type": "string"},
                 }
             }
-        }
+        },
     },
 )
 def get_tree(
@@ -162,7 +169,14 @@ def _json(items: list[FileItem], headers: dict[str, str] | None = None) -> Respo
 
 
 @router.head("/content", include_in_schema=False)
-@router.get("/content", response_class=Response, responses={200: {"content": {"*/*": _BINARY}}})
+@router.get(
+    "/content",
+    response_class=Response,
+    responses={
+        200: {"content": {"*/*": _BINARY}},
+        **error_statuses({**TASK_FILE, 422: "The path is invalid, or not that of a file."}),
+    },
+)
 def get_content(
     request: Request,
     task: OwnTask,
@@ -193,7 +207,19 @@ def _sha256(file: BinaryIO) -> bytes:
     return digest
 
 
-@router.put("/content", openapi_extra=_UPLOAD_DOCS, dependencies=[Depends(require_disk_space)])
+@router.put(
+    "/content",
+    openapi_extra=_UPLOAD_DOCS,
+    dependencies=[Depends(require_disk_space)],
+    responses=error_statuses(
+        {
+            **TASK,
+            **NO_SPACE,
+            400: "The upload was interrupted; nothing was written.",
+            422: "The path or the mode is invalid.",
+        }
+    ),
+)
 async def put_content(
     request: Request, task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:
@@ -218,11 +244,17 @@ async def put_content(
     return {"message": "The file was written.", "path": writer.path, "size": writer.size}
 
 
-@router.put("/directory", dependencies=[Depends(require_disk_space)])
+@router.put(
+    "/directory",
+    dependencies=[Depends(require_disk_space)],
+    responses=error_statuses(
+        {**TASK, **NO_SPACE, 422: "The path or the mode is invalid, or a file has this path."}
+    ),
+)
 def put_directory(
     task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:
-    """Create a directory and its missing parents.
+    """Create a directory and its missing parents. BeRay extension.
 
     An existing directory gets the mode of the request, if any.
     """
@@ -244,7 +276,10 @@ class DownloadRequest(BaseModel):
 @router.post(
     "/download",
     response_class=Response,
-    responses={200: {"content": {"application/zip": _BINARY}}},
+    responses={
+        200: {"content": {"application/zip": _BINARY}},
+        **error_statuses({**TASK_FILE, 422: "A path is invalid."}),
+    },
 )
 def download(task: OwnTask, app: AppServices, body: DownloadRequest) -> Response:
     """Return a ZIP archive of files and directories of the work_dir, or of the whole work_dir."""

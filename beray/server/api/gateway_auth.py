@@ -19,6 +19,7 @@ from beray.server.api.dependencies import (
     bearer_token,
     is_admitted_by_address,
 )
+from beray.server.api.error_statuses import error_statuses
 from beray.server.http.active_requests import (
     Authenticator,
     RequestCredential,
@@ -143,7 +144,12 @@ current_principal: Final = Authenticator(_authenticated)
 CurrentPrincipal = Annotated[Principal, Depends(current_principal)]
 
 
-@router.post("/v1/auth/convert_to_internal_token")
+@router.post(
+    "/v1/auth/convert_to_internal_token",
+    responses=error_statuses(
+        {401: "The API key is missing or invalid.", 429: "Too many wrong keys."}
+    ),
+)
 async def convert_to_internal_token(request: Request, app: AppServices) -> dict[str, str]:
     """Exchange an API key (``Authorization: Bearer sk-…``) for an internal token."""
     hint = f"An API key is required. Send Authorization: Bearer {API_KEY_PREFIX}…"

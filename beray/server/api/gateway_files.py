@@ -23,6 +23,12 @@ from beray.server.api.dependencies import (
     AppServices,
     require_disk_space,
 )
+from beray.server.api.error_statuses import (
+    GATEWAY_AGENT,
+    GATEWAY_CALLER,
+    GATEWAY_UPLOAD,
+    error_statuses,
+)
 from beray.server.api.gateway_auth import CurrentPrincipal
 from beray.server.files.http_ranges import BLOCK_BYTES
 from beray.server.http.gateway_errors import GatewayHTTPError, GatewayRoute, invalid_input
@@ -69,7 +75,7 @@ class UploadUrlRequest(BaseModel):
     content_type: str | None = None
 
 
-@router.post("/generate_upload_url")
+@router.post("/generate_upload_url", responses=error_statuses(GATEWAY_CALLER))
 async def generate_upload_url(
     body: UploadUrlRequest, request: Request, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
@@ -81,7 +87,12 @@ async def generate_upload_url(
     return {"upload_url": url, "s3_url": object_files.s3_url(store, key)}
 
 
-@router.post("/upload", openapi_extra=_FORM, dependencies=[Depends(require_disk_space)])
+@router.post(
+    "/upload",
+    openapi_extra=_FORM,
+    dependencies=[Depends(require_disk_space)],
+    responses=error_statuses(GATEWAY_UPLOAD),
+)
 async def upload(request: Request, caller: CurrentPrincipal, app: AppServices) -> dict[str, Any]:
     """Store a permanent file of an agent."""
     object_files.outputs_prefix(caller)
@@ -91,7 +102,12 @@ async def upload(request: Request, caller: CurrentPrincipal, app: AppServices) -
     return await _put(app, form, key, form.content())
 
 
-@router.post("/upload_temp", openapi_extra=_FORM, dependencies=[Depends(require_disk_space)])
+@router.post(
+    "/upload_temp",
+    openapi_extra=_FORM,
+    dependencies=[Depends(require_disk_space)],
+    responses=error_statuses(GATEWAY_UPLOAD),
+)
 async def upload_temp(
     request: Request, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, Any]:
@@ -129,7 +145,15 @@ async def _put_temporary(
     return response
 
 
-@router.get("/download")
+@router.get(
+    "/download",
+    responses=error_statuses(
+        {
+            **GATEWAY_CALLER,
+            404: "`FILE_NOT_FOUND`: the file does not exist, or belongs to another user.",
+        }
+    ),
+)
 async def download(
     request: Request,
     caller: CurrentPrincipal,
@@ -153,7 +177,7 @@ async def download(
     return {"presigned_url": url}
 
 
-@router.get("/list")
+@router.get("/list", responses=error_statuses(GATEWAY_AGENT))
 async def list_files(
     caller: CurrentPrincipal,
     app: AppServices,
@@ -168,7 +192,7 @@ async def list_files(
     return await _page(app, object_files.outputs_prefix(caller), prefix, limit, continuation_token)
 
 
-@router.get("/list_temp")
+@router.get("/list_temp", responses=error_statuses(GATEWAY_AGENT))
 async def list_temp(
     caller: CurrentPrincipal,
     app: AppServices,
@@ -187,7 +211,7 @@ async def list_temp(
     return await _page(app, directory, prefix, limit, continuation_token)
 
 
-@router.delete("/cleanup_temp")
+@router.delete("/cleanup_temp", responses=error_statuses(GATEWAY_AGENT))
 async def cleanup_temp(
     caller: CurrentPrincipal,
     app: AppServices,
@@ -201,7 +225,15 @@ async def cleanup_temp(
         return {"deleted_count": await app.gateway.temporary.clean(directory)}
 
 
-@router.delete("")
+@router.delete(
+    "",
+    responses=error_statuses(
+        {
+            **GATEWAY_CALLER,
+            403: "`FORBIDDEN`: the file does not belong to the caller.",
+        }
+    ),
+)
 async def delete_file(caller: CurrentPrincipal, app: AppServices, s3_url: S3Url) -> dict[str, int]:
     """Delete a file. BeRay extension."""
     key = _key(app, s3_url)

@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from beray.server.api.dependencies import AppServices
+from beray.server.api.error_statuses import error_statuses
 from beray.version import __version__
 
 EVENT_LOG_SECONDS: Final = 5.0
@@ -21,18 +22,23 @@ EVENT_LOG_SECONDS: Final = 5.0
 router = APIRouter(tags=["server"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses=error_statuses({503: "The server does not work."}))
 async def health(app: AppServices) -> JSONResponse:
-    """Report that the server works, and its version; 503 with ``failing`` if it does not."""
+    """Report that the server works, and its version; 503 with ``failing`` if it does not.
+
+    BeRay extension.
+    """
     failing = {}
     if not await app.event_log.responds(EVENT_LOG_SECONDS):
         failing["event_log"] = f"no response within {EVENT_LOG_SECONDS:g} s"
     return _response("ok", failing)
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses=error_statuses({503: "Requests cannot be served."}))
 async def readiness(app: AppServices) -> JSONResponse:
     """Report that requests can be served; 503 with ``failing`` checks and reasons if not.
+
+    BeRay extension.
 
     The checks are ``database``, ``disk`` and ``sandbox``. A result is reused for one second.
     """

@@ -20,6 +20,7 @@ from beray.server.accounts.principals import Principal
 from beray.server.api.dependencies import (
     AppServices,
 )
+from beray.server.api.error_statuses import GATEWAY_CALLER, error_statuses
 from beray.server.api.gateway_auth import CurrentPrincipal
 from beray.server.api.responses import JsonStream, event_stream
 from beray.server.http.gateway_errors import INVALID_INPUT, GatewayHTTPError, GatewayRoute
@@ -48,7 +49,16 @@ class RunRequest(BaseModel):
 
 
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {"application/json": {}, _EVENT_STREAM: {}}}
+    200: {"content": {"application/json": {}, _EVENT_STREAM: {}}},
+    **error_statuses(
+        {
+            **GATEWAY_CALLER,
+            400: "`MISSING_SECRET`: the prefab needs a secret that the caller has not set.",
+            404: "`PREFAB_NOT_FOUND`: the prefab, the version or the function does not exist.",
+            422: "`INVALID_INPUT`: `errors` has the positions and reasons.",
+            429: "`QUOTA_EXCEEDED` or `QUEUE_FULL`: no call was started.",
+        }
+    ),
 }
 
 
@@ -57,7 +67,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 async def run(
     body: RunRequest, request: Request, caller: CurrentPrincipal, app: AppServices
 ) -> Response:
-    """CallRequest functions of prefabs; several calls run concurrently.
+    """Call functions of prefabs; several calls run concurrently.
 
     A single call is streamed if `Accept` contains `text/event-stream`, or accepts any type and
     the function is a generator. A single call that cannot start gets an error response; among

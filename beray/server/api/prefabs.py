@@ -22,6 +22,7 @@ from beray.server.api.dependencies import (
     AppServices,
     require_disk_space,
 )
+from beray.server.api.error_statuses import GATEWAY_CALLER, error_statuses
 from beray.server.api.gateway_auth import CurrentPrincipal
 from beray.server.http.gateway_errors import (
     INVALID_INPUT,
@@ -50,17 +51,22 @@ ZIP: Final = "application/zip"
 IMPORT_SECONDS: Final = 60.0
 """Time limit for the import of a new prefab's module."""
 _CANNOT_ADD: Final = "The prefab cannot be added."
+_PREFAB: Final = {404: "`PREFAB_NOT_FOUND`: the prefab or the version does not exist."}
+_USER_ONLY: Final = {
+    **GATEWAY_CALLER,
+    403: "`FORBIDDEN`: the caller is not a signed-in user.",
+}
 
 router = APIRouter(prefix="/v1/prefabs", tags=["gateway"], route_class=GatewayRoute)
 
 
-@router.get("")
+@router.get("", responses=error_statuses(GATEWAY_CALLER))
 async def list_prefabs(
     _caller: CurrentPrincipal,
     app: AppServices,
     status: Annotated[Literal["deployed", "disabled"] | None, Query()] = None,
 ) -> dict[str, Any]:
-    """List the newest version of each prefab."""
+    """List the newest version of each prefab. BeRay extension."""
     found = await run_in_threadpool(app.gateway.prefabs.registry.newest_versions)
     infos = map(_info, found)
     return {"prefabs": [info for info in infos if status in (None, info["status"])]}
@@ -80,11 +86,14 @@ def _info(installed: InstalledPrefab) -> dict[str, Any]:
     }
 
 
-@router.get("/{prefab_id}/{version}/spec")
+@router.get("/{prefab_id}/{version}/spec", responses=error_statuses({**GATEWAY_CALLER, **_PREFAB}))
 async def spec(
     prefab_id: str, version: str, _caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, Any]:
-    """Return the specification of a prefab; the version `latest` is the newest one."""
+    """Return the specification of a prefab; the version `latest` is the newest one.
+
+    BeRay extension.
+    """
     try:
         installed = app.gateway.prefabs.registry.find(prefab_id, version)
     except PrefabNotFound as error:
@@ -92,9 +101,23 @@ async def spec(
     return app.gateway.prefabs.registry.spec(installed)
 
 
-@router.post("", status_code=201, response_model=None, dependencies=[Depends(require_disk_space)])
+@router.post(
+    "",
+    status_code=201,
+    response_model=None,
+    dependencies=[Depends(require_disk_space)],
+    responses=error_statuses(
+        {
+            **GATEWAY_CALLER,
+            403: "`FORBIDDEN`, `NOT_THE_AUTHOR`: the user may not add this prefab.",
+            409: "`VERSION_TAKEN`: the version exists with other content.",
+            422: "`INVALID_INPUT`: the archive or the manifest is invalid.",
+            503: "`NO_SANDBOX_UID`: `BERAY_SANDBOX_UIDS` has no uid for the user.",
+        }
+    ),
+)
 async def add(request: Request, caller: CurrentPrincipal, app: AppServices) -> JSONResponse:
-    """Add a prefab, given as the ZIP archive of its directory.
+    """Add a prefab, given as the ZIP archive of its directory. BeRay extension.
 
     201 if it was added, 200 if the same version with the same content already exists.
     """
@@ -202,21 +225,30 @@ class SecretRequest(BaseModel):
         return value
 
 
-@router.get("/{prefab_id}/secrets")
+@router.get("/{prefab_id}/secrets", responses=error_statuses(_USER_ONLY))
 async def list_secrets(
     prefab_id: str, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, list[str]]:
-    """Return the names of the secrets that the user has set for a prefab."""
+    """Return the names of the secrets that the user has set for a prefab. BeRay extension."""
     user_id = _require_user(caller)
     names = await run_in_threadpool(app.gateway.prefabs.secrets.names, user_id, prefab_id)
     return {"secrets": names}
 
 
-@router.put("/{prefab_id}/secrets/{name}")
+@router.put(
+    "/{prefab_id}/secrets/{name}",
+    responses=error_statuses(
+        {
+            **_USER_ONLY,
+            **_PREFAB,
+            422: "`INVALID_INPUT`: the prefab does not use this secret, or the value is invalid.",
+        }
+    ),
+)
 async def put_secret(
     prefab_id: str, name: str, body: SecretRequest, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
-    """Set a secret of a prefab. It cannot be read back."""
+    """Set a secret of a prefab. It cannot be read back. BeRay extension."""
     user_id = _require_user(caller)
     required = _required_secrets(app, prefab_id)
     if name not in required:
@@ -228,11 +260,14 @@ async def put_secret(
     return {"message": f"The secret {name} of {prefab_id} was set."}
 
 
-@router.delete("/{prefab_id}/secrets/{name}")
+@router.delete(
+    "/{prefab_id}/secrets/{name}",
+    responses=error_statuses({**_USER_ONLY, 404: "`NOT_FOUND`: the secret is not set."}),
+)
 async def remove_secret(
     prefab_id: str, name: str, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
-    """Delete a secret of a prefab."""
+    """Delete a secret of a prefab. BeRay extension."""
     user_id = _require_user(caller)
     if not await run_in_threadpool(app.gateway.prefabs.secrets.remove, user_id, prefab_id, name):
         raise GatewayHTTPError(

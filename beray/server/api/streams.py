@@ -13,6 +13,7 @@ from beray.server.api.dependencies import (
     CurrentUser,
     OwnTask,
 )
+from beray.server.api.error_statuses import TASK, error_statuses
 from beray.server.api.responses import event_stream
 from beray.server.http.integers import parse_integer
 from beray.server.http.strict_json import StrictRoute
@@ -42,7 +43,19 @@ async def stream_all_tasks(
     return event_stream(pieces, app.settings)
 
 
-@router.get("/{task_id}/stream", response_class=EventSourceResponse, responses=_STREAM)
+@router.get(
+    "/{task_id}/stream",
+    response_class=EventSourceResponse,
+    responses={
+        **_STREAM,
+        **error_statuses(
+            {
+                **TASK,
+                500: "The next event cannot be read, because the database is damaged.",
+            }
+        ),
+    },
+)
 async def stream_task(
     task: OwnTask,
     app: AppServices,

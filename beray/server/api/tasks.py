@@ -17,6 +17,7 @@ from beray.server.api.dependencies import (
     OwnTask,
     queue_full_error,
 )
+from beray.server.api.error_statuses import TASK, error_statuses
 from beray.server.api.responses import JsonStream
 from beray.server.http.integers import CANONICAL_INTEGER
 from beray.server.http.strict_json import StrictRoute
@@ -136,7 +137,17 @@ class TaskRequest(BaseModel):
         return IdempotencyKey.for_request(value, [content, self.start])
 
 
-@router.post("/")
+@router.post(
+    "/",
+    responses=error_statuses(
+        {
+            409: "The task of this `Idempotency-Key` has been deleted.",
+            422: "A value is invalid, or the key was used for another request.",
+            429: "As many tasks of the user wait as `BERAY_USER_QUEUED` permits.",
+            503: "The server is being maintained, or `BERAY_SANDBOX_UIDS` has no uid for the user.",
+        }
+    ),
+)
 async def create_task(
     body: TaskRequest,
     user: CurrentUser,
@@ -228,7 +239,7 @@ async def list_tasks(
     return JsonStream(tasks.json_array(user.id, extent), settings=app.settings, headers=headers)
 
 
-@router.get("/{task_id}", response_model=schema.Task)
+@router.get("/{task_id}", response_model=schema.Task, responses=error_statuses(TASK))
 async def get_task(task: OwnTask, app: AppServices) -> JsonStream:
     """Return a task with its newest `events`: up to 10,000 or 8 MiB, at least one.
 
@@ -250,7 +261,9 @@ async def _with_events(app: Services, task: Task, extent: EventRange) -> AsyncIt
     yield b"}"
 
 
-@router.get("/{task_id}/events", response_model=list[dict[str, Any]])
+@router.get(
+    "/{task_id}/events", response_model=list[dict[str, Any]], responses=error_statuses(TASK)
+)
 async def list_events(
     request: Request,
     task: OwnTask,
@@ -280,7 +293,7 @@ def _next_page(request: Request, **query: int) -> str:
     return f'<{quote(request.url.path)}?{urlencode(query)}>; rel="next"'
 
 
-@router.post("/{task_id}/start")
+@router.post("/{task_id}/start", responses=error_statuses({**TASK, 409: "The task is not held."}))
 async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
     """Start a task that was created with `"start": false`. BeRay extension."""
     released = await app.tasks.release(task.id)
@@ -291,7 +304,7 @@ async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
     return task_to_wire(released)
 
 
-@router.post("/{task_id}/stop")
+@router.post("/{task_id}/stop", responses=error_statuses(TASK))
 async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
     """Stop a task. The response is immediate; the task's stream reports when it has stopped."""
     is_stopping = await app.executor.stop(task)
@@ -304,7 +317,7 @@ async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
     return {"message": f"Task {task.id} has already ended."}
 
 
-@router.delete("/{task_id}")
+@router.delete("/{task_id}", responses=error_statuses(TASK))
 async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
     """Delete a task, its events and its files. A running task is stopped first."""
     await app.executor.stop_and_wait(task)
