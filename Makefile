@@ -28,7 +28,7 @@ format: ## Format the code and fix what ruff can fix
 docs: ## Build the documentation site, for "beray docs"
 	uv run --group docs mkdocs build --strict --quiet
 
-pictures: ## Write the pictures of the documents
+pictures: ## Write the pictures of the documents, dark and light
 	uv run python tools/docs/pictures.py
 
 ci: ## Run the checks of CI

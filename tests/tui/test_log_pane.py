@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.tui.dashboard_pilot import screen, until, until_shown
+from tests.tui.dashboard_pilot import screen, strips, until, until_shown
 from tests.tui.log_app import log_app, log_of, more, rows_shown, top_row
 from tests.tui.log_events import call, event, long_log, output, result, text
 from tui.events.event_buffer import PAGE
+from tui.theme import LIGHT
 
 COUNT = 3000
 
@@ -99,3 +100,21 @@ async def test_resizing_keeps_the_reading_position() -> None:
         await pilot.press("end")
         await pilot.resize_terminal(100, 30)
         await until_shown(pilot, "line 400")
+
+
+async def test_markdown_changes_its_colours_with_the_theme() -> None:
+    async with log_of([{**text("the file `summary.md`\n"), "seq": 1}]) as (pilot, _):
+        view = log_app(pilot).pane.view
+
+        def has_colour_of_theme() -> bool:
+            segments = [segment for strip in strips(pilot) for segment in strip]
+            shown = next(segment.style for segment in segments if "summary.md" in segment.text)
+            expected = view.get_component_rich_style("log--code").color
+            return shown is not None and shown.color == expected
+
+        await until(pilot, lambda: "summary.md" in screen(pilot) and has_colour_of_theme())
+        pilot.app.register_theme(LIGHT)
+        pilot.app.theme = LIGHT.name
+        before = view.get_component_rich_style("log--code").color
+        await until(pilot, lambda: view.get_component_rich_style("log--code").color != before)
+        await until(pilot, has_colour_of_theme)

@@ -166,10 +166,16 @@ class LogView(RowRenderer, can_focus=True):
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
+        self._palette.clear()
+        # Textual updates the styles of component classes after this call.
+        if self._width:
+            self.call_later(self._reload_markdown_styles)
+
+    def _reload_markdown_styles(self) -> None:
         # Usually only the focus has changed, which does not affect the rows.
-        if self._width and self._palette.reload():
+        if self._palette.reload():
             self._row_layout.invalidate(self._palette.markdown().rows)
-            self.call_later(self.relayout)
+            self.relayout()
 
     def on_resize(self, event: events.Resize) -> None:
         width = self.scrollable_content_region.width - GUTTER_WIDTH

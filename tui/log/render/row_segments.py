@@ -68,9 +68,13 @@ class Palette:
         self._styles: dict[str, Style] = {}
         self._markdown_styles: dict[str, Style] = {}
 
+    def clear(self) -> None:
+        """Discard cached styles, except those of Markdown."""
+        self._styles.clear()
+
     def reload(self) -> bool:
         """Discard cached styles; return True if the styles of Markdown have changed."""
-        self._styles.clear()
+        self.clear()
         before, self._markdown_styles = (
             self._markdown_styles,
             {name: self.foreground(component) for name, component in _MARKDOWN_COMPONENTS.items()},

@@ -1,0 +1,1 @@
+"""Execution of the code blocks of the documents."""
