@@ -21,7 +21,7 @@ from beray import (
     RateLimitError,
 )
 from beray.http.retry import backoff
-from beray.testing import FaultServer, RunningServer, ScriptedResponse, raw_request
+from beray.testing import FaultServer, ScriptedResponse, raw_request
 from beray.testing.server import free_port
 
 TASK = json.dumps({"id": 1, "goal": "g", "status": "QUEUED"}).encode()
@@ -189,7 +189,8 @@ def test_backoff_doubles_with_jitter_up_to_a_limit() -> None:
         assert len(set(waits)) > 1
 
 
-def test_32_threads_share_a_client(beray_server: RunningServer, beray_client: BeRayClient) -> None:
+@pytest.mark.parametrize("count", [8, pytest.param(32, marks=pytest.mark.long)])
+def test_threads_share_a_client(beray_client: BeRayClient, count: int) -> None:
     def work(number: int) -> bool:
         task = beray_client.create_task(f"!cat in; echo {number}", start=False)
         beray_client.upload_file(task["id"], "in", f"<{number}>")
@@ -199,9 +200,9 @@ def test_32_threads_share_a_client(beray_server: RunningServer, beray_client: Be
         seqs = [event["seq"] for event in events]
         return text == f"<{number}>{number}\n" and seqs == list(range(1, len(seqs) + 1))
 
-    with ThreadPoolExecutor(32) as pool:
-        assert all(pool.map(work, range(40)))
-    assert len(beray_client.list_tasks()) == 40
+    with ThreadPoolExecutor(count) as pool:
+        assert all(pool.map(work, range(count + 2)))
+    assert len(beray_client.list_tasks()) == count + 2
 
 
 def test_a_beray_server_creates_one_task_per_key(beray_client: BeRayClient) -> None:

@@ -169,6 +169,7 @@ def test_merged_and_hidden_cells(tmp_path: Path) -> None:
     assert info(tmp_path, path, sheet="H")["rows"] == 0
 
 
+@pytest.mark.long
 def test_empty_columns_and_a_sheet_with_the_maximum_width(tmp_path: Path) -> None:
     rows: list[list[Any]] = [["a", None, None, "d"], [1, None, None, "x"], [2, None, None, 3]]
     description = info(tmp_path, workbook(tmp_path / "a.xlsx", *rows))

@@ -296,6 +296,7 @@ def test_local_clients_do_not_lock_each_other_out(beray_server: RunningServer) -
     assert login(beray_server, "patient@example.test", LOCAL).ok
 
 
+@pytest.mark.long
 def test_a_flood_of_one_address_leaves_others_signing_in(tmp_path: Path) -> None:
     with RunningServer.start(
         tmp_path / "data", cheap_passwords=False, BERAY_TRUSTED_PROXIES="127.0.0.1"

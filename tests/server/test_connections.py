@@ -94,7 +94,7 @@ def many_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("many_files")
-@pytest.mark.parametrize("hard", [1024, 4096])
+@pytest.mark.parametrize("hard", [1024, pytest.param(4096, marks=pytest.mark.long)])
 def test_a_flood_of_idle_connections_changes_nothing(hard: int, tmp_path: Path) -> None:
     with (
         limited_server(tmp_path / "data", hard, BERAY_HEAD_SECONDS="120") as server,

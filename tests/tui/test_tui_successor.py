@@ -32,7 +32,11 @@ def killed() -> None:
 
 
 @posix_only
-@pytest.mark.parametrize("end", [killed, local_server.stop], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    "end",
+    [killed, pytest.param(local_server.stop, marks=pytest.mark.long)],
+    ids=["killed", "stopped"],
+)
 async def test_the_next_server_is_found_and_the_events_go_on(
     start_local_server: None, end: Callable[[], object]
 ) -> None:

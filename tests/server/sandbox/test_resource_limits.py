@@ -153,14 +153,14 @@ def test_temporary_files_count(server: RunningServer, client: BeRayClient, direc
     "make",
     [
         "seq 60000 | xargs touch",
-        "seq 60000 | xargs mkdir",
-        "seq 60000 | xargs mkfifo",
-        "i=0; while [ $i -lt 60000 ]; do ln -s nowhere $i; i=$((i+1)); done",
-        "touch a; i=0; while [ $i -lt 60000 ]; do ln a $i; i=$((i+1)); done",
-        "cd \"$TMPDIR\" && seq 60000 | xargs touch",
+        pytest.param("seq 60000 | xargs mkdir", marks=pytest.mark.long),
+        pytest.param("seq 60000 | xargs mkfifo", marks=pytest.mark.long),
+        pytest.param("seq 60000 | xargs -n 1 ln -s nowhere", marks=pytest.mark.long),
+        pytest.param("touch a; seq 60000 | xargs -n 1 ln a", marks=pytest.mark.long),
+        pytest.param('cd "$TMPDIR" && seq 60000 | xargs touch', marks=pytest.mark.long),
     ],
     ids=["files", "folders", "fifos", "links", "names", "temporary"],
-)  # fmt: skip
+)
 def test_names_of_any_kind_count(memory_client: BeRayClient, make: str) -> None:
     assert f"more than {FILES:,} files and folders" in output_of_ended(
         memory_client, f"!{make}; sleep 60"
@@ -214,6 +214,7 @@ while True:
     assert f"more than {DISK:,} bytes" in output_of_ended(client, python(program))
 
 
+@pytest.mark.long
 def test_a_burst_beside_a_large_directory_is_ended(tmp_path: Path) -> None:
     environ = {"BERAY_WORK_DIR_BYTES": "400000000", "BERAY_WORK_DIR_FILES": "100000"}
     with RunningServer.start(tmp_path / "data", environ) as server:
