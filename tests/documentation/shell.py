@@ -210,10 +210,12 @@ class _ScreenTerminal(Terminal):
         return "\n".join(line.rstrip() for line in screen.display).rstrip("\n").splitlines()
 
     def _read(self) -> bytes:
-        # Requests for the terminal's modes, which pyte would show as text.
-        piece = re.sub(rb"\x1b\[\?[0-9]+\$p", b"", super()._read())
-        self._raw += piece
-        self._stream.feed(piece)
+        piece = super()._read()
+        # Requests for the terminal's modes, which pyte would show as text. A piece may consist of
+        # nothing else, so the unchanged piece is returned: an empty one is the end.
+        shown = re.sub(rb"\x1b\[\?[0-9]+\$p", b"", piece)
+        self._raw += shown
+        self._stream.feed(shown)
         return piece
 
 

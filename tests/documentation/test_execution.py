@@ -135,3 +135,11 @@ def test_a_block_that_does_not_work_fails_the_page(tmp_path: Path, text: str, pr
 
 def test_a_skipped_block_is_not_executed(tmp_path: Path) -> None:
     run(tmp_path, "<!-- test: skip needs root -->\n```sh\nfalse\n```\n")
+
+
+def test_a_mode_request_is_not_the_end_of_the_output(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        "<!-- test: sh printf '%s\\n' \"printf '\\\\033[?2026\\$p'; sleep 0.2; echo shown; read -r line\" > script -->\n"
+        '<!-- test: terminal shown "\\r" -->\n```sh\nbash script\n```\n',
+    )
