@@ -19,12 +19,10 @@ PAGES = [
 MAX_SKIPPED = 8
 # Pages without set-ups. Remove a page from this list when its blocks work.
 PENDING = {
-    "docs/explanation/benchmarks.md",
     "docs/guides/hosting.md",
     "docs/guides/library.md",
     "docs/guides/library.zh-CN.md",
     "docs/reference/command.md",
-    "docs/reference/prefabs-included.md",
     "docs/reference/wire.md",
 }
 
