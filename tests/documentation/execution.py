@@ -20,11 +20,14 @@ _KEPT: Final = ("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "COVERAGE_PROCESS_START
 # Parts of output that differ from run to run. The first pattern that matches determines the name.
 _VARYING: Final = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|\+00:00)?"), "TIME"),
+    (re.compile(r"\b[A-Z][a-z]{2} [ \d]\d \d\d:\d\d\b"), "TIME"),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
+    (re.compile(r"\b\d+[smh]\b *"), "AGE "),
     (re.compile(r"\b\d+(\.\d+)? (s|ms|seconds)\b"), "DURATION"),
     (re.compile(r"127\.0\.0\.1:\d+"), "ADDRESS"),
     (re.compile(r"\b(process|pid) \d+"), "process NUMBER"),
 )
+_CHANGE: Final = re.compile(r"-- (?:added|modified) (?P<path>.+) \((?P<size>[\d,]+ bytes?)\)")
 
 
 class PageRun:
@@ -145,10 +148,14 @@ class PageRun:
     def _execute_console(self, code: str, block: Block, place: str) -> None:
         commands = list(console_commands(code))
         assert commands, f"{place}: no line begins with '$ '"
+        status = 0
         for number, (command, expected) in enumerate(commands):
-            status, lines = self._shell.run_on_terminal(command)
-            options = block.options if number == len(commands) - 1 else {}
-            _check_status(status, options, f"{place}: {command}", "\n".join(lines))
+            # The page shows the status of a command by "echo $?" after it.
+            status, lines = self._shell.run_on_terminal(command, previous=status)
+            following = commands[number + 1 :]
+            options = {} if following else block.options
+            if not (following and "$?" in following[0][0]):
+                _check_status(status, options, f"{place}: {command}", "\n".join(lines))
             problem = difference(expected, lines)
             assert not problem, f"{place}: {command}\n{problem}"
 
@@ -175,23 +182,34 @@ def console_commands(code: str) -> list[tuple[str, list[str]]]:
 
 
 def difference(expected: list[str], actual: list[str]) -> str:
-    """Return a description of the first difference; "" if the output is as expected.
+    """Return a description of the difference; "" if the output is as expected.
 
     ``…`` stands for any characters within a line, and a line of ``…`` for any number of lines.
-    Times, durations, ports and process ids are not compared.
+    Times, durations, ports and process ids are not compared. Of the events of changed files, only
+    the last one of each file is compared, because the server finds changes by comparison, at any
+    time while a command runs.
     """
     expected = [line.rstrip() for line in "\n".join(expected).rstrip().splitlines()]
     actual = [line.rstrip() for line in "\n".join(actual).rstrip().splitlines()]
+    expected_changes, expected_lines = _separate_changes(expected)
+    changes, lines = _separate_changes(actual)
     pattern = ""
-    for line in expected:
+    for line in expected_lines:
         if line.strip() == "…":
             pattern += r"(?:.*\n)*"
         else:
             pattern += ".*".join(re.escape(part) for part in _fixed(line).split("…")) + r"\n"
-    fixed = "".join(f"{_fixed(line)}\n" for line in actual)
-    if re.fullmatch(pattern, fixed):
+    fixed = "".join(f"{_fixed(line)}\n" for line in lines)
+    if re.fullmatch(pattern, fixed) and expected_changes.items() <= changes.items():
         return ""
     return "expected:\n" + "\n".join(expected) + "\n\nactual:\n" + "\n".join(actual)
+
+
+def _separate_changes(lines: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the sizes of changed files by path, and the other lines."""
+    found = [(line, _CHANGE.fullmatch(line)) for line in lines]
+    changes = {match["path"]: match["size"] for _, match in found if match}
+    return changes, [line for line, match in found if not match]
 
 
 def _fixed(line: str) -> str:

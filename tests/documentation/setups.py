@@ -14,7 +14,7 @@ from aiosmtpd.smtp import Session as SmtpSession
 
 from beray.testing import RunningServer, access_token, raw_request
 from beray.testing.server import free_port
-from tests.documentation.model_replies import anthropic_reply, google_reply, openai_reply
+from tests.documentation.model_replies import openai_reply, plain_reply
 from tests.server.agents import fake_anthropic
 from tests.server.agents.fake_google import GOOGLE
 from tests.server.agents.fake_openai import FakeOpenAI
@@ -48,10 +48,8 @@ class PageSetup:
     def _start_model(self, _settings: dict[str, str]) -> None:
         """Start scripted providers with the APIs of OpenAI, Anthropic and Google."""
         openai = self.running.enter_context(FakeOpenAI(openai_reply))
-        anthropic = self.running.enter_context(
-            FakeOpenAI(anthropic_reply, fake_anthropic.ANTHROPIC)
-        )
-        google = self.running.enter_context(FakeOpenAI(google_reply, GOOGLE))
+        anthropic = self.running.enter_context(FakeOpenAI(plain_reply, fake_anthropic.ANTHROPIC))
+        google = self.running.enter_context(FakeOpenAI(plain_reply, GOOGLE))
         self.environ |= {
             "MODEL_URL": openai.url,
             "OPENAI_BASE_URL": openai.url,

@@ -24,11 +24,13 @@ SECONDS: Final = 100.0
 COLUMNS: Final = 118
 _LINES: Final = 36
 _SCREEN_LINES: Final = 300
+# Lines that a program does not wrap itself are compared without the terminal's wrapping.
+_SCREEN_COLUMNS: Final = 400
 _SCRIPT: Final = """\
 . {state}
 cd "$(cat {directory})"
 trap 'status=$?; export -p > {state}; pwd > {directory}; exit $status' EXIT
-set -eo pipefail
+{options}
 {code}
 """
 
@@ -103,15 +105,18 @@ class Shell:
                     source.wait(SECONDS)
         return status, output.read_text("utf-8", errors="replace")
 
-    def run_on_terminal(self, code: str, script: str = "") -> tuple[int, list[str]]:
+    def run_on_terminal(
+        self, code: str, script: str = "", *, previous: int = 0
+    ) -> tuple[int, list[str]]:
         """Run commands on a terminal, and return exit status and the lines that it shows.
 
         Args:
             code: The commands.
             script: Alternating strings to wait for and keys to type, in the syntax of a shell.
+            previous: Exit status of the previous command, for ``$?``.
         """
         words = shlex.split(script)
-        program = ["bash", self._script(code)]
+        program = ["bash", self._script(code, options=f"(exit {previous})")]
         with _ScreenTerminal(program=program, TERM="xterm-256color") as terminal:
             for text, keys in zip(words[::2], words[1::2], strict=True):
                 terminal.until_shown(text)
@@ -148,11 +153,12 @@ class Shell:
                 process.wait()
                 raise
 
-    def _script(self, code: str, *, keep: bool = True) -> str:
+    def _script(self, code: str, *, keep: bool = True, options: str = "set -eo pipefail") -> str:
         path = self._path("sh")
         script = _SCRIPT.format(
             state=shlex.quote(str(self._state)),
             directory=shlex.quote(str(self._directory)),
+            options=options,
             code=code,
         )
         if not keep:
@@ -199,15 +205,17 @@ class _ScreenTerminal(Terminal):
 
     def lines(self) -> list[str]:
         """Return everything that the terminal has shown, without empty lines at the end."""
-        screen = pyte.Screen(COLUMNS, _SCREEN_LINES)
+        screen = pyte.Screen(_SCREEN_COLUMNS, _SCREEN_LINES)
         pyte.ByteStream(screen).feed(self._raw)
         return "\n".join(line.rstrip() for line in screen.display).rstrip("\n").splitlines()
 
     def _read(self) -> bytes:
-        # Requests for the terminal's modes, which pyte would show as text.
-        piece = re.sub(rb"\x1b\[\?[0-9]+\$p", b"", super()._read())
-        self._raw += piece
-        self._stream.feed(piece)
+        piece = super()._read()
+        # Requests for the terminal's modes, which pyte would show as text. A piece may consist of
+        # nothing else, so the unchanged piece is returned: an empty one is the end.
+        shown = re.sub(rb"\x1b\[\?[0-9]+\$p", b"", piece)
+        self._raw += shown
+        self._stream.feed(shown)
         return piece
 
 

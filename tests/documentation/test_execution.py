@@ -78,6 +78,10 @@ def test_console_blocks_have_commands_with_output() -> None:
         (["a", "…"], ["a"]),
         (["at 2025-01-01 08:00 in 3 s"], ["at 2031-10-02 09:11:12 in 0.2 s"]),
         (["x  ", ""], ["x", "", ""]),
+        (
+            ["a", "-- added f (3 bytes)", "b"],
+            ["-- added f (0 bytes)", "a", "b", "-- modified f (3 bytes)"],
+        ),
     ],
 )
 def test_variable_parts_are_not_compared(expected: list[str], actual: list[str]) -> None:
@@ -86,7 +90,13 @@ def test_variable_parts_are_not_compared(expected: list[str], actual: list[str])
 
 @pytest.mark.parametrize(
     ("expected", "actual"),
-    [(["a"], ["a", "b"]), (["a.c"], ["abc"]), (["a …"], ["b"]), (["3 files"], ["4 files"])],
+    [
+        (["-- added f (3 bytes)"], ["-- added f (4 bytes)"]),
+        (["a"], ["a", "b"]),
+        (["a.c"], ["abc"]),
+        (["a …"], ["b"]),
+        (["3 files"], ["4 files"]),
+    ],
 )
 def test_everything_else_is_compared(expected: list[str], actual: list[str]) -> None:
     assert "actual:" in difference(expected, actual)
@@ -99,7 +109,8 @@ def test_blocks_share_variables_the_directory_and_names(tmp_path: Path) -> None:
         "```python\nimport os\nx = os.environ['A'] + os.path.basename(os.getcwd())\n```\n"
         "```python\nprint(x)\n```\n"
         "<!-- test: output -->\n```text\n1d\n```\n"
-        "```console\n$ echo $A; test -t 1 && echo terminal\n1\nterminal\n$ pwd\n…/d\n```\n",
+        "```console\n$ echo $A; test -t 1 && echo terminal\n1\nterminal\n$ pwd\n…/d\n```\n"
+        "```console\n$ (exit 3)\n$ echo $?\n3\n```\n",
     )  # fmt: skip
 
 
@@ -124,3 +135,11 @@ def test_a_block_that_does_not_work_fails_the_page(tmp_path: Path, text: str, pr
 
 def test_a_skipped_block_is_not_executed(tmp_path: Path) -> None:
     run(tmp_path, "<!-- test: skip needs root -->\n```sh\nfalse\n```\n")
+
+
+def test_a_mode_request_is_not_the_end_of_the_output(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        "<!-- test: sh printf '%s\\n' \"printf '\\\\033[?2026\\$p'; sleep 0.2; echo shown; read -r line\" > script -->\n"
+        '<!-- test: terminal shown "\\r" -->\n```sh\nbash script\n```\n',
+    )

@@ -17,24 +17,13 @@ PAGES = [
     if any(isinstance(step, Block) for step in pages.steps(page.read_text("utf-8")))
 ]
 MAX_SKIPPED = 8
-# Pages without set-ups. Remove a page from this list when its blocks work.
-PENDING = {
-    "README.md",
-    "docs/guides/agents.md",
-    "docs/guides/gateway.md",
-    "docs/guides/prefabs.md",
-    "docs/reference/command.md",
-    "docs/reference/prefabs-included.md",
-    "docs/reference/wire.md",
-}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="the blocks use a POSIX shell")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(pages.ROOT).as_posix())
 def test_the_blocks_of_a_page_work_as_printed(page: Path, tmp_path: Path) -> None:
-    if page.relative_to(pages.ROOT).as_posix() in PENDING:
-        pytest.xfail("the page has no set-ups yet")
     with PageRun(page, tmp_path / "page") as run:
         run.execute()
 

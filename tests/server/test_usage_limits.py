@@ -32,6 +32,7 @@ def budget(repositories: Repositories, settings: Settings, email: str = "a@b.exa
     ("limit", "usage", "words"),
     [
         ({"daily_tokens": 100}, Usage(1, 60, 50), "100 tokens"),
+        ({"daily_requests": 1}, Usage(1, 1, 1), "1 request"),
         ({"daily_requests": 2}, Usage(2, 1, 1), "2 requests"),
         ({"daily_cost_usd": 0.5}, Usage(1, 1, 1, cost_usd=0.51), "0.5 US dollars"),
     ],

@@ -26,7 +26,7 @@ from beray.server.tasks import redaction
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import OutputLimitExceeded, TaskSink
 from beray.server.tasks.redaction import StreamRedactor
-from beray.server.tasks.usage_limits import Budget
+from beray.server.tasks.usage_limits import Budget, format_limit
 from beray.server.workspace.disk_quota import DiskQuotaExceeded
 from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
@@ -213,9 +213,9 @@ class GoalRunner:
         except DiskQuotaExceeded as error:
             return _failure("quota", str(error))
         except TimeoutError as error:
-            if not clock.expired():
+            if seconds is None or not clock.expired():
                 return _server_error(job.task_id, error)
-            return _failure("budget", f"the limit of {seconds:g} seconds is reached")
+            return _failure("budget", f"the limit of {format_limit('seconds', seconds)} is reached")
         finally:
             for started in (running, *guards):
                 started.cancel()

@@ -21,10 +21,10 @@ from beray.server.tasks.run_policy import kind_of
 
 KINDS: Final = ResourceUsage._fields
 _UNITS: Final = {
-    "tokens": "{:,} tokens",
-    "requests": "{:,} requests",
-    "cost_usd": "{:g} US dollars",
-    "seconds": "{:g} seconds",
+    "tokens": ("{:,}", "token"),
+    "requests": ("{:,}", "request"),
+    "cost_usd": ("{:g}", "US dollar"),
+    "seconds": ("{:g}", "second"),
 }
 
 
@@ -123,5 +123,10 @@ def _minimum_limits(first: dict[str, Any], second: Mapping[str, Any]) -> dict[st
 def _check_limits(used: ResourceUsage, limits: dict[str, Any], scope: str) -> None:
     for kind, limit in limits.items():
         if getattr(used, kind) >= limit:
-            allowed = _UNITS[kind].format(limit)
-            raise BudgetExceeded(f"the limit of {allowed} for {scope} is reached")
+            raise BudgetExceeded(f"the limit of {format_limit(kind, limit)} for {scope} is reached")
+
+
+def format_limit(kind: str, limit: float) -> str:
+    """Return a limit with its unit, such as ``1 request``."""
+    number, unit = _UNITS[kind]
+    return f"{number.format(limit)} {unit}{'' if limit == 1 else 's'}"

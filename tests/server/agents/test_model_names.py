@@ -46,6 +46,7 @@ async def test_an_unusable_model_is_reported(tmp_path: Path, name: str, words: l
     assert code == "MODEL"
     assert all(word in details for word in words), details
     assert "Agent(" not in details
+    assert details.endswith(".") and details[-2] not in ".?", details
     assert len(bench.sink.events) == 1
     assert bench.sink.usages == []
 

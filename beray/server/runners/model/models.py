@@ -51,10 +51,10 @@ def _problem(name: str, setting: str, error: Exception) -> str:
     """Return the message for an error of pydantic-ai."""
     if _pydantic_ai_compat.is_unknown_model(error) or ":" not in name:
         close = _pydantic_ai_compat.suggested_model(error)
-        hint = f" Did you mean {close}?" if close else ""
+        hint = f" (did you mean {close}?)" if close else ""
         return (
             f"{setting} is {name!r}, which is not a known model; "
-            f"use a provider and a model, such as openai:gpt-4o.{hint}"
+            f"use a provider and a model, such as openai:gpt-4o{hint}"
         )
     if variables := _pydantic_ai_compat.missing_variables(error):
         return (
