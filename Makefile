@@ -13,6 +13,7 @@ test: ## Run the test suite
 	uv run pytest
 
 long: ## Run the long tests, and those that must run alone
+	uv run pytest -m long
 	uv run pytest -n 0 -m "soak or alone"
 
 lint: ## Check style, types and import contracts
@@ -26,7 +27,7 @@ format: ## Format the code and fix what ruff can fix
 	uv run --group lint ruff format .
 
 docs: ## Build the documentation site, for "beray docs"
-	uv run --group docs mkdocs build --strict --quiet
+	uv run --group docs mkdocs build --strict
 
 pictures: ## Write the pictures of the documents, dark and light
 	uv run python tools/docs/pictures.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,16 @@ def test_every_link_leads_to_a_page_and_an_anchor(site: BuiltSite) -> None:
 
 def test_nothing_is_loaded_from_other_hosts(site: BuiltSite) -> None:
     assert not list(site.loads_from_other_hosts())
+
+
+def test_pictures_have_a_variant_for_each_theme(site: BuiltSite) -> None:
+    text = (site.directory / "guides" / "dashboard.html").read_text("utf-8")
+    dark = re.findall(r"pictures/([\w-]+)\.svg#only-dark", text)
+    assert "dashboard" in dark
+    assert re.findall(r"pictures/([\w-]+)-light\.svg#only-light", text) == dark
+    for name in dark:
+        for variant in (name, f"{name}-light"):
+            assert (site.directory / "pictures" / f"{variant}.svg").exists()
 
 
 def test_no_comment_of_a_generator_is_left(site: BuiltSite) -> None:

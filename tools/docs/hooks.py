@@ -34,7 +34,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Return the Markdown of a page with its generated parts and the links of the site."""
     if page.is_homepage:
         page.meta["hide"] = ["navigation"]  # would contain only this page
-    return generated.fill_in(repository.rewrite_links(markdown, page.file.src_uri))
+    markdown = repository.rewrite_links(markdown, page.file.src_uri)
+    return generated.fill_in(repository.themed_pictures(markdown))
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -40,6 +40,7 @@ _CODE_SPAN: Final = r"(?<!`)(`+)(?!`).+?(?<!`)\3(?!`)"
 _CODE: Final = re.compile(f"{_FENCE}|{_CODE_SPAN}", re.M | re.S)
 _LINK: Final = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^)\s]+)\)")
 
+_PICTURE: Final = re.compile(r"(!\[[^\]]*\]\((?:\.\./)*pictures/[\w-]+)\.svg\)")
 _FILE_NAME: Final = re.compile(r"[\w.-]+\.md")
 
 
@@ -64,6 +65,16 @@ def rewrite_links(markdown: str, page: str) -> str:
     """
     source = repository_path(page)
     return outside_code(markdown, lambda text: _LINK.sub(lambda m: _link(m, page, source), text))
+
+
+def themed_pictures(markdown: str) -> str:
+    """Return the Markdown with the light variant of each picture, for the light theme of the site.
+
+    The pictures in ``docs/pictures/`` are dark; ``NAME-light.svg`` is the light variant.
+    """
+    return outside_code(
+        markdown, lambda text: _PICTURE.sub(r"\1.svg#only-dark)\1-light.svg#only-light)", text)
+    )
 
 
 def outside_code(markdown: str, change: Callable[[str], str]) -> str:
