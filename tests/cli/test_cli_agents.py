@@ -61,7 +61,7 @@ def test_a_model_is_watched_at_work(beray: Command, client: BeRayClient) -> None
 def test_an_exhausted_budget_gives_status_1(beray: Command, client: BeRayClient) -> None:
     outcome = beray("run", GOAL, "--limit", "requests=1")
     assert outcome.status == 1
-    assert "error BUDGET: The task was terminated: the limit of 1 requests" in outcome.err
+    assert "error BUDGET: The task was terminated: the limit of 1 request" in outcome.err
     assert "FAILED (budget)" in outcome.err
 
 
