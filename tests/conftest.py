@@ -36,6 +36,8 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("BERAY_HOME", str(home / "beray"))
+    # pytest that a test starts would delete the directories of earlier test runs at its end.
+    monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path))
     for name in (
         "BERAY_URL", "BERAY_TOKEN", "BERAY_PROFILE", "NETRC", "XDG_DATA_HOME",
         "BERAY_GATEWAY_URL", "X_INTERNAL_TOKEN",

@@ -60,6 +60,8 @@ class PageRun:
             "PROJECT": str(pages.ROOT),
             "PYTHONIOENCODING": "utf-8",
             "COLUMNS": str(COLUMNS),
+            # pytest in a block would delete the directories of earlier test runs at its end.
+            "PYTEST_DEBUG_TEMPROOT": str(state),
             # Nothing listens there, so that no block reaches another host.
             "HTTP_PROXY": "http://127.0.0.1:9",
             "HTTPS_PROXY": "http://127.0.0.1:9",
