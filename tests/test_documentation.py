@@ -13,6 +13,7 @@ import pytest
 
 from beray import local_server
 from beray.server.settings import Settings
+from tests.documentation import pages
 from tools.docs import generated, repository
 
 ROOT = Path(__file__).parent.parent
@@ -22,17 +23,21 @@ WITH_SNIPPETS = [path for path in DOCUMENTS if "```python\n" in path.read_text("
 SAME_NAMES = ("--local-partial-types", "--allow-redefinition-new")
 
 
-def snippets(document: Path) -> str:
-    """Return the snippets of a document as one module, with the line numbers of the document."""
-    lines: list[str] = []
-    in_snippet = False
-    for line in document.read_text("utf-8").splitlines():
-        if line.startswith("```"):
-            in_snippet = line == "```python"
-            lines.append("")
-        else:
-            lines.append(line if in_snippet else "")
-    return "\n".join(lines) + "\n"
+def snippets(document: Path) -> dict[str, str]:
+    """Return the Python snippets of a document by the name of their module.
+
+    Blocks that are files have modules of their own. All others are one module, named after the
+    document. Lines have the numbers that they have in the document.
+    """
+    page = re.sub(r"\W", "_", document.relative_to(ROOT).as_posix().lower())
+    modules: dict[str, str] = {}
+    for block in pages.steps(document.read_text("utf-8")):
+        if isinstance(block, pages.Block) and block.language == "python":
+            file = Path(block.options.get("file", f"{page}.py"))
+            before = modules.get(file.name, "")
+            blank_lines = block.line - 1 - before.count("\n")
+            modules[file.name] = before + "\n" * blank_lines + block.code
+    return modules
 
 
 def prose(document: Path) -> str:
@@ -130,18 +135,22 @@ def test_all_settings_are_documented_and_exist() -> None:
 @pytest.mark.types
 @pytest.mark.timeout(600)
 def test_snippets_pass_mypy_strict(tmp_path: Path) -> None:
-    modules = []
-    for document in WITH_SNIPPETS:
-        name = re.sub(r"\W", "_", str(document.relative_to(ROOT)).lower())
-        module = tmp_path / f"{name}.py"
-        module.write_text(snippets(document), "utf-8")
-        modules.append(str(module))
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file", "", *SAME_NAMES, "--cache-dir",
-         str(ROOT / ".mypy_cache" / "documentation"), *modules],
-        cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    problems = ""
+    for number, document in enumerate(WITH_SNIPPETS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        modules = snippets(document)
+        for name, code in modules.items():
+            (folder / name).write_text(code, "utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "mypy", "--strict", "--config-file", "", *SAME_NAMES,
+             "--cache-dir", str(ROOT / ".mypy_cache" / "documentation"), *modules],
+            cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False,
+            env={**os.environ, "MYPYPATH": str(ROOT)},
+        )  # fmt: skip
+        if done.returncode:
+            problems += done.stdout + done.stderr
+    assert not problems, problems
 
 
 @pytest.mark.types

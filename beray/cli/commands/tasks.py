@@ -187,7 +187,8 @@ def _download_files(server: ServerConnection, task_id: int, directory: Path, for
     planned = downloads.plan_download(server.client.iter_files(task_id), directory)
     with progress_bars() as start_bar:
         downloads.download_all(server.transfer_client, task_id, planned, start_bar, overwrite=force)
-    output.note(f"-- downloaded {len(planned.files)} files to {directory}")
+    count = len(planned.files)
+    output.note(f"-- downloaded {count} {'file' if count == 1 else 'files'} to {directory}")
 
 
 def watch(
