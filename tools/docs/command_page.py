@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import typer
 
 from beray.cli.app import app
-from tools.docs.markdown import code, in_one_line, table
+from tools.docs.markdown import anchor, code, in_one_line, table
 
 _COMMON: Final = 10
 """Number of commands with the same option from which it is described only once."""
@@ -40,7 +40,7 @@ def generate() -> str:
     )
     common = [option for option, number in options.items() if number >= _COMMON]
     rows = [
-        (f"[`{command.path}`](#{_anchor(command.path)})", command.text.split("\n\n")[0])
+        (f"[`{command.path}`](#{anchor(command.path)})", command.text.split("\n\n")[0])
         for command in commands
         if not command.is_group
     ]
@@ -107,10 +107,6 @@ def _parameter_table(parameters: list[_Parameter]) -> str:
         name = re.sub(" <.*>", "", parameter.name)
         rows.append((code(name), in_one_line(text), value))
     return table(["argument or option", "meaning", "default"], rows)
-
-
-def _anchor(path: str) -> str:
-    return path.replace(" ", "-")
 
 
 def _escaped(text: str) -> str:

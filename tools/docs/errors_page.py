@@ -8,7 +8,7 @@ import re
 from types import ModuleType
 from typing import Final, NamedTuple
 
-from tools.docs.markdown import code, from_docstring, in_one_line, table
+from tools.docs.markdown import anchor, code, from_docstring, in_one_line, table
 
 _REMEDY: Final = re.compile(r"^Remedy: (.+?)(?=\n\n|\Z)\n*", re.M | re.S)
 _SECTION: Final = re.compile(r"^(?:Attributes|Raises):\n", re.M)
@@ -31,7 +31,7 @@ def generate(module: str) -> str:
     found = exceptions(imported)
     prefix = "" if match[1] == "beray.exceptions" else f"{match[1].split('.')[1]}."
     rows = [
-        (f"[`{cls.__name__}`](#{_anchor(prefix + cls.__name__)})", _first_sentence(cls))
+        (f"[`{cls.__name__}`](#{anchor(prefix + cls.__name__)})", _first_sentence(cls))
         for cls in found
     ]
     sections = [_section(cls, prefix) for cls in found]
@@ -87,7 +87,3 @@ def _qualified(cls: type[BaseException]) -> str:
     names = {"beray.exceptions": "beray", "beray.gateway.exceptions": "beray.gateway"}
     module = names.get(cls.__module__, cls.__module__)
     return cls.__name__ if module == "builtins" else f"{module}.{cls.__name__}"
-
-
-def _anchor(name: str) -> str:
-    return name.replace(".", "").lower()

@@ -8,12 +8,18 @@ from typing import Any, Final, get_args
 
 from beray import event_types, schema
 from beray.events import MsgGracefulDisconnect, MsgStatus
-from tools.docs.markdown import code, field_docstrings, from_docstring, in_one_line, table
+from tools.docs.markdown import (
+    EXTENSION,
+    code,
+    field_docstrings,
+    from_docstring,
+    in_one_line,
+    table,
+)
 from tools.docs.record_events import EXAMPLES
 
 _ENVELOPE: Final = event_types.EventEnvelope
 _OTHER: Final = (event_types.OtherEvent, schema.OtherUpdate)
-_EXTENSION: Final = "BeRay extension."
 
 
 def generate() -> str:
@@ -29,7 +35,7 @@ def generate() -> str:
         "[All tasks of a user](wire.md#all-tasks-of-a-user).\n",
     ]
     updates = _types(schema.TaskUpdate)
-    parts += [_section(update, examples["all tasks"], set(), "update ") for update in updates]
+    parts += [_section(update, examples["all tasks"], set(), "Update ") for update in updates]
     parts += [
         "## Messages of the agent WebSocket\n",
         "The [agent WebSocket](wire.md#chats-the-agent-websocket) sends the events of an answer "
@@ -62,7 +68,7 @@ def _section(event: Any, examples: dict[str, Any], hidden: set[str], prefix: str
     source = f"`{event.__module__}.{event.__name__}`"
     return "\n".join(
         [
-            f"### {prefix}{name}\n".replace("update ", "Update "),
+            f"### {prefix}{name}\n",
             f"{description} Type: {source}.\n",
             _field_table(event, hidden),
             f"```json\n{example}\n```\n",
@@ -88,21 +94,17 @@ def _shortened(example: dict[str, Any]) -> dict[str, Any]:
 def _field_table(event: Any, hidden: set[str]) -> str:
     meanings = field_docstrings(event)
     rows = []
-    for name in _field_names(event):
+    for name in event.__annotations__:
         if name == "type" or name in hidden:
             continue
         annotation = _annotation(event, name)
         meaning = meanings[name]
         presence = "optional" if "NotRequired" in annotation else "always"
-        if _EXTENSION in meaning:
+        if EXTENSION in meaning:
             presence = f"{presence}, BeRay extension"
-        text = in_one_line(meaning.replace(_EXTENSION, ""))
+        text = in_one_line(meaning.replace(EXTENSION, ""))
         rows.append((code(name), _type_text(annotation), presence, text))
     return table(["field", "type", "presence", "meaning"], rows)
-
-
-def _field_names(event: Any) -> list[str]:
-    return list(event.__annotations__)
 
 
 def _annotation(event: Any, name: str) -> str:

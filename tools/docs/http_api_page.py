@@ -10,9 +10,16 @@ from typing import Any, Final
 from beray import schema as schema_types
 from beray.server.api.middleware import Activity
 from beray.server.app import create_app
-from tools.docs.markdown import code, field_docstrings, from_docstring, in_one_line, table
+from tools.docs.markdown import (
+    EXTENSION,
+    anchor,
+    code,
+    field_docstrings,
+    from_docstring,
+    in_one_line,
+    table,
+)
 
-EXTENSION: Final = "BeRay extension."
 _BADGE: Final = "*BeRay extension*"
 _SSE: Final = "text/event-stream"
 _TITLES: Final = {
@@ -64,17 +71,12 @@ def heading(method: str, path: str) -> str:
     return f"{method} {path}"
 
 
-def _anchor(method: str, path: str) -> str:
-    kept = [char for char in heading(method, path).lower() if char.isalnum() or char in " _-"]
-    return "".join(kept).replace(" ", "-")
-
-
 def _overview(found: list[tuple[str, str, Schema]]) -> str:
     rows = []
     for method, path, operation in found:
         text = _description(operation).split("\n\n")[0]
         mark = f" {_BADGE}" if is_extension(operation) else ""
-        link = f"[`{method} {path}`](#{_anchor(method, path)})"
+        link = f"[`{method} {path}`](#{anchor(heading(method, path))})"
         rows.append((link, in_one_line(text) + mark))
     return table(["call", ""], rows)
 

@@ -7,7 +7,10 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
+
+EXTENSION: Final = "BeRay extension."
+"""Sentence in docstrings of fields and calls that are not part of the published API."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -21,6 +24,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def code(text: str) -> str:
     """Return ``text`` as code."""
     return f"`{text}`"
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor of a heading, as Git hosts and the site generate it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def from_docstring(docstring: str) -> str:
