@@ -43,6 +43,7 @@ def _run() -> None:
     # Ctrl-C is handled by the parent process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: set[int] = set()
+    preloaded: list[dict[str, str]] = []
     for line in sys.stdin:
         request = json.loads(line)
         if "ended" in request:
@@ -50,9 +51,11 @@ def _run() -> None:
             response = os.waitstatus_to_exitcode(status) if pid else None
             running.discard(pid)
         else:
-            if standby.is_needed(request["environ"]):
+            runners = standby.configured_runners(request["environ"])
+            if runners and runners not in preloaded:
                 standby.preload(request["environ"])
                 gc.freeze()
+                preloaded.append(runners)
             response = os.fork()
             if response == 0:
                 _run_server(**request)
@@ -85,7 +88,7 @@ def _run_server(
         argon2 = importlib.import_module("argon2")
         hashing = importlib.import_module("beray.server.accounts.password_hashing")
         vars(hashing)["hasher"] = argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST)
-    if standby.is_needed(environ):
+    if standby.configured_runners(environ):
         standby.install()
     runpy.run_module("beray.server", run_name="__main__", alter_sys=True)
 

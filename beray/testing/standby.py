@@ -33,9 +33,9 @@ _RUNNERS: Final = {
 _MAX_REQUEST_BYTES: Final = 1024 * 1024
 
 
-def is_needed(environ: Mapping[str, str]) -> bool:
-    """Return True if a server with these settings starts a fork server."""
-    return any(environ.get(name) for name in _RUNNERS)
+def configured_runners(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings with which a server starts a fork server, such as ``BERAY_MODEL``."""
+    return {name: environ[name] for name in _RUNNERS if environ.get(name)}
 
 
 def preload(environ: Mapping[str, str]) -> None:
@@ -49,7 +49,7 @@ def preload(environ: Mapping[str, str]) -> None:
         # The server reports invalid settings and missing packages itself.
         with suppress(ValueError, ImportError):
             loaded = settings.Settings(data_dir=Path())
-            for name in sorted({_RUNNERS[key] for key in _RUNNERS if environ.get(key)}):
+            for name in sorted({_RUNNERS[setting] for setting in configured_runners(environ)}):
                 worker.preload(name, loaded)
     finally:
         os.environ.clear()

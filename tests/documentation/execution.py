@@ -16,7 +16,14 @@ from tests.documentation.setups import PageSetup
 from tests.documentation.shell import COLUMNS, Shell
 
 PROGRAMS: Final = Path(__file__).with_name("programs")
-_KEPT: Final = ("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "COVERAGE_PROCESS_START")
+_KEPT: Final = (
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SSL_CERT_FILE",
+    "COVERAGE_PROCESS_START",
+    "PYTEST_DEBUG_TEMPROOT",
+)
 # Parts of output that differ from run to run. The first pattern that matches determines the name.
 _VARYING: Final = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|\+00:00)?"), "TIME"),
@@ -60,8 +67,6 @@ class PageRun:
             "PROJECT": str(pages.ROOT),
             "PYTHONIOENCODING": "utf-8",
             "COLUMNS": str(COLUMNS),
-            # pytest in a block would delete the directories of earlier test runs at its end.
-            "PYTEST_DEBUG_TEMPROOT": str(state),
             # Nothing listens there, so that no block reaches another host.
             "HTTP_PROXY": "http://127.0.0.1:9",
             "HTTPS_PROXY": "http://127.0.0.1:9",
