@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import psutil
@@ -17,6 +18,9 @@ from beray.exceptions import BeRayException
 
 WITHOUT_BUBBLEWRAP: Final = {} if shutil.which("bwrap") else {"BERAY_SANDBOX": "none"}
 """Settings of a shared server in tests; it does not start without a sandbox by itself."""
+
+PROMPT_SECONDS: Final = 5.0
+"""Limit of operations that must not wait for any time limit; long enough for a loaded machine."""
 
 
 def done(client: BeRayClient, goal: str, **options: Any) -> list[Any]:
@@ -52,9 +56,18 @@ def descendants() -> list[psutil.Process]:
     """Return the descendants of this process, except the servers of ``beray.testing``."""
     found: list[psutil.Process] = []
     for child in psutil.Process().children():
-        if "beray.testing.fork_server_process" not in " ".join(child.cmdline()):
-            found += [child, *child.children(recursive=True)]
+        if "beray.testing.fork_server_process" not in " ".join(command_line(child)):
+            with suppress(psutil.NoSuchProcess):  # the child has ended since then
+                found += [child, *child.children(recursive=True)]
     return found
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Return the arguments of a process, or an empty list if it has ended."""
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:  # also of zombies
+        return []
 
 
 def sleepers(mark: str) -> list[psutil.Process]:

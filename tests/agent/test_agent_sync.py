@@ -16,7 +16,7 @@ from beray.agent import AgentBusyException, AgentException, AnyServerMessage, Sy
 from beray.exceptions import ConfigurationError
 from tests.agent.scripted_agent import Peer, ScriptedAgent
 from tests.agent.threaded_agent import threaded_agent
-from tests.support import until
+from tests.support import PROMPT_SECONDS, until
 
 
 async def script(peer: Peer) -> None:
@@ -134,7 +134,7 @@ def test_close_from_another_thread_ends_a_wait(agent: ScriptedAgent) -> None:
     with pytest.raises(AgentException) as caught:
         next(answer)
     assert caught.value.code == "NOT_CONNECTED" and texts(caught.value.events) == ["wait", "more"]
-    assert time.monotonic() - began_at < 5
+    assert time.monotonic() - began_at < PROMPT_SECONDS
     closing.join()
     api.close()
 

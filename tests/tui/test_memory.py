@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from beray import config
 from beray.config import Target
 from tui.state import json_store, saved_state
 from tui.state.task_draft import TaskDraft
@@ -90,18 +91,25 @@ def test_a_dashboard_that_remembers_nothing_leaves_nothing(
     assert not folder.exists()
 
 
-def test_a_change_costs_no_time_and_is_on_disk_at_once(user_state: UserState, folder: Path) -> None:
+def test_changes_are_written_together_by_the_thread(
+    user_state: UserState, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: list[str] = []
+    write = config.write_private_file
+
+    def recorded(path: Path, text: str) -> None:
+        writers.append(threading.current_thread().name)
+        write(path, text)
+
+    monkeypatch.setattr(config, "write_private_file", recorded)
     assert user_state.draft(HERE) is None
-    began = time.monotonic()
     for length in range(300):
         user_state.keep_draft(HERE, TaskDraft("x" * length))
-    assert time.monotonic() - began < 0.1
     until(lambda: (folder / "drafts.json").exists())
-    until(lambda: json.loads((folder / "drafts.json").read_text())[HERE]["goal"] == "x" * 299, 0.3)
+    until(lambda: json.loads((folder / "drafts.json").read_text())[HERE]["goal"] == "x" * 299)
+    assert set(writers) == {"beray-memory"} and len(writers) < 100
     user_state.keep_draft(HERE, TaskDraft("the end"))
-    began = time.monotonic()
     user_state.close()
-    assert time.monotonic() - began < 0.15
     assert "the end" in (folder / "drafts.json").read_text()
 
 
@@ -282,43 +290,43 @@ from pathlib import Path
 from tui.state.task_draft import TaskDraft
 from tui.state.user_state import UserState
 user_state = UserState(Path(sys.argv[1]))
-for number in range(1_000_000):
+for number in range(100_000):
     user_state.add_to_history(TaskDraft(f"goal {number} " + "x" * 20_000))
     user_state.keep_draft("here", TaskDraft(f"draft {number} " + "x" * 150_000))
-    print(number, time.monotonic(), flush=True)
     time.sleep(0.001)
 """
 
 
+def stored_draft(folder: Path) -> int:
+    """Return the number of the draft in the file, or -1 if no draft is stored."""
+    try:
+        drafts = json.loads((folder / "drafts.json").read_text())
+    except FileNotFoundError:
+        return -1
+    return int(drafts["here"]["goal"].split()[1])
+
+
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
-def test_a_dashboard_that_is_killed_while_it_writes_loses_its_last_moment_at_most(
-    folder: Path,
-) -> None:
-    for patience in (0.3, 0.33, 0.41):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(patience)
-        writer.send_signal(signal.SIGKILL)
-        # The last line may have been cut by the kill.
-        whole = writer.communicate()[0].rpartition("\n")[0]
-        lines = [line.split() for line in whole.splitlines()]
-        typed = {int(number): float(moment) for number, moment in lines}
-        ended = max(typed.values())
-        user_state, told = UserState(folder), list[str]()
-        user_state.set_problem_listener(told.append)
-        kept = user_state.draft("here")
-        assert kept is not None and told == []
-        number = int(kept.goal.split()[1])
-        lost = [at for one, at in typed.items() if one > number]
-        assert not lost or ended - min(lost) < 0.3
-        assert goals(user_state)[-1].startswith("goal ")
-        user_state.keep_draft("here", TaskDraft("and on"))
-        user_state.add_to_history(TaskDraft("and on"))
-        user_state.close()
-        assert list(folder.glob(".*.json.*")) == []
+@pytest.mark.parametrize("versions", [1, 2, 4])
+def test_a_kill_loses_nothing_that_is_in_the_files(folder: Path, versions: int) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)])
+    stored = -1
+    for _ in range(versions):
+        before = stored
+        until(lambda before=before: stored_draft(folder) > before, 30)  # type: ignore[misc]
+        stored = stored_draft(folder)
+    writer.kill()
+    writer.wait()
+    user_state, told = UserState(folder), list[str]()
+    user_state.set_problem_listener(told.append)
+    kept = user_state.draft("here")
+    assert kept is not None and told == []
+    assert int(kept.goal.split()[1]) >= stored
+    user_state.keep_draft("here", TaskDraft("and on"))
+    user_state.add_to_history(TaskDraft("and on"))
+    user_state.close()
+    assert list(folder.glob(".*.json.*")) == []
+    assert goals(reopen(user_state))[-1] == "and on"
 
 
 def test_accounts_are_told_apart() -> None:

@@ -54,23 +54,32 @@ class ModelServer:
     def processes(self) -> list[psutil.Process]:
         """Return the live descendants of the server, except for the fork server."""
         found = psutil.Process(self.server.pid).children(recursive=True)
-        return [
-            process
-            for process in found
-            if process.status() != psutil.STATUS_ZOMBIE and not is_fork_server(process)
-        ]
+        return [process for process in found if _is_alive(process) and not is_fork_server(process)]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def is_fork_server(process: psutil.Process) -> bool:
-    """Return True for the fork server, False for its forks."""
-    parent = process.parent()
+    """Return True for the fork server, False for its forks and for ended processes."""
+    try:
+        parent = process.parent()
+    except psutil.NoSuchProcess:
+        return False
     return is_fork(process) and not (parent is not None and is_fork(parent))
 
 
 def is_fork(process: psutil.Process) -> bool:
     """Return True for the fork server and its forks, which have the same name."""
     started_by_server = "beray.server.runners.subprocess.fork_server_process"
-    return process.name() == standby.NAME or started_by_server in process.cmdline()
+    try:
+        return process.name() == standby.NAME or started_by_server in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager

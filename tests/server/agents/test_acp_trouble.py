@@ -16,7 +16,7 @@ from beray.events import MsgError, MsgEventEnd
 from beray.server.runners.base import Outcome
 from beray.server.sandbox.sandbox import Kind
 from tests.server.agents.agent_bench import Bench, alive, bench, both_sandboxes, running, until
-from tests.support import descendants
+from tests.support import PROMPT_SECONDS, descendants
 
 FAILED = Outcome("FAILED", "agent")
 
@@ -210,7 +210,7 @@ async def test_a_stop_ends_all_processes_of_an_agent_that_ignores_it(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < PROMPT_SECONDS
     assert alive(*marks.values()) == []
     assert descendants() == []
     assert len(work.recorder.records) == 1

@@ -14,7 +14,7 @@ import pytest
 
 from beray import BeRayClient
 from beray.testing import RunningServer, access_token
-from tests.support import sleepers, text, until
+from tests.support import PROMPT_SECONDS, sleepers, text, until
 
 AGENT = """
 import json, os, sys
@@ -128,7 +128,7 @@ def test_a_stop_reaches_the_agent(pair: Pair) -> None:
     client.stop_task(task["id"])
     last = list(client.stream_task_updates(task["id"]))[-1]
     assert (last["status"], last["reason"]) == ("STOPPED", "user")
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < PROMPT_SECONDS
     until(lambda: not sleepers(mark) and pair.agents.list_tasks() == [])
 
 

@@ -25,7 +25,7 @@ from beray.server.runners.shell import ShellRunner
 from beray.server.sandbox.sandbox import Kind, Sandbox
 from tests.server.agents.agent_bench import alive, bench, both_sandboxes, running, until
 from tests.server.agents.recording import Recorder
-from tests.support import descendants
+from tests.support import PROMPT_SECONDS, descendants
 
 
 def python(code: str, *arguments: str) -> str:
@@ -199,7 +199,7 @@ async def test_a_stop_ends_all_processes_of_the_program(tmp_path: Path, kind: Ki
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < PROMPT_SECONDS
     assert alive(child, away) == []
     assert descendants() == []
     assert work.scratch == []

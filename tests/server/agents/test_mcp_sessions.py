@@ -18,6 +18,7 @@ from beray.testing import FaultServer, ScriptedResponse
 from tests.server.agents import tiny_mcp_server
 from tests.server.agents.mcp_server import HttpServer, Proxy
 from tests.server.agents.model_bench import Bench, Step, other_tasks, processes, stop, until
+from tests.support import PROMPT_SECONDS
 
 PAUSE: Step = [("run_command", {"command": "echo on; until [ -e go ]; do sleep 0.02; done"})]
 ECHO: Step = [("web_echo", {"text": "hi"})]
@@ -193,7 +194,7 @@ async def test_a_stop_while_a_session_is_replaced_is_quick(
         await bench.sink.until(
             lambda sink: [name for name, _ in sink.calls()].count("web_echo") == 2
         )
-        assert await stop(run) < 2
+        assert await stop(run) < PROMPT_SECONDS
     assert not processes()
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
-import psutil
 import pytest
 
 from beray.server.runners.base import Outcome
@@ -23,6 +22,7 @@ from beray.server.runners.model import mcp_session
 from tests.server.agents import mcp_server
 from tests.server.agents.mcp_server import HttpServer
 from tests.server.agents.model_bench import Bench, other_tasks, processes, stop, until
+from tests.support import PROMPT_SECONDS, command_line, descendants
 
 Server = dict[str, Any]
 STDIO: Server = {"server": "tests"}
@@ -213,7 +213,7 @@ async def test_connect_timeouts_of_several_servers_run_in_parallel(
         began = time.monotonic()
         tools: list[Server] = [{"a": silent}, {"b": silent}, {"c": {"url": url}}]
         assert await bench.run(tools=tools) == Outcome("COMPLETED")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < PROMPT_SECONDS
     assert server_states(bench) == [("a", "failed"), ("b", "failed"), ("c", "failed")]
     assert "no response within 0.5 s" in bench.sink.payloads("mcp")[0]["message"]
     assert not processes()
@@ -282,7 +282,7 @@ async def test_a_stop_in_the_middle_of_a_call_that_hangs_is_quick(
     run = bench.start(tools=tools)
     await bench.sink.until(lambda sink: any(name == "x_hang" for name, _ in sink.calls()))
     await asyncio.sleep(0.2)  # it is not observable when the server has received the call
-    assert await stop(run) < 1
+    assert await stop(run) < PROMPT_SECONDS
     assert not processes()
     assert not other_tasks()
     assert bench.sink.records[0].requests == len(bench.model.requests)
@@ -301,8 +301,8 @@ async def test_a_stop_while_connecting_leaves_no_processes(tmp_path: Path) -> No
     silent = {"command": "sh", "args": ["-c", "trap '' TERM; while :; do sleep 980; done"]}
     bench = await Bench.make(tmp_path, "done", mcp_stdio=True)
     run = bench.start(tools=[{"a": silent}])
-    await until(lambda: any("980" in psutil.Process(pid).cmdline() for pid in processes()))
-    assert await stop(run) < 1
+    await until(lambda: any("980" in command_line(each) for each in descendants()))
+    assert await stop(run) < PROMPT_SECONDS
     assert not processes()
     assert not other_tasks()
 

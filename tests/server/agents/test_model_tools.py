@@ -15,6 +15,7 @@ from beray.server.runners.base import Outcome
 from beray.server.runners.model import toolset
 from beray.transfers.wire_names import ANY_BYTES
 from tests.server.agents.model_bench import Bench, other_tasks, processes, stop
+from tests.support import PROMPT_SECONDS
 
 SHELL = "tools:run_command"
 
@@ -370,7 +371,7 @@ async def test_a_stop_during_a_command_ends_its_processes(tmp_path: Path) -> Non
     bench = await Bench.make(tmp_path, [("run_command", {"command": command})], "done")
     run = bench.start()
     await bench.sink.until(lambda sink: sink.text(SHELL) == "on\n")
-    assert await stop(run) < 1
+    assert await stop(run) < PROMPT_SECONDS
     assert not processes()
     assert not other_tasks()
     assert bench.sink.records[0].requests == 1

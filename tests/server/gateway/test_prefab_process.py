@@ -18,7 +18,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.ownership import chown_tree
 from tests.server.gateway.prefab_folders import write_prefab
-from tests.support import sleepers, until
+from tests.support import command_line, sleepers, until
 
 MIB = 1024 * 1024
 
@@ -70,8 +70,8 @@ class Bench:
 
 def _of(pid: int, work: Path) -> bool:
     try:
-        return str(work) in " ".join(psutil.Process(pid).cmdline())
-    except psutil.Error:
+        return str(work) in " ".join(command_line(psutil.Process(pid)))
+    except psutil.NoSuchProcess:
         return False
 
 

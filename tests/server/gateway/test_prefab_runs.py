@@ -19,7 +19,7 @@ from beray.testing import RunningServer, authorization, raw_request
 from tests.gateway_support import refusal
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
-from tests.support import sleepers, until
+from tests.support import command_line, sleepers, until
 
 
 @pytest.fixture(scope="module")
@@ -393,14 +393,7 @@ def test_slots_are_shared_in_turn(server: RunningServer, caller: Caller) -> None
 
 def _functions(server: RunningServer) -> list[int]:
     children = psutil.Process(server.pid).children(recursive=True)
-    return [one.pid for one in children if "prefabs/worker.py" in " ".join(_line(one))]
-
-
-def _line(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
+    return [one.pid for one in children if "prefabs/worker.py" in " ".join(command_line(one))]
 
 
 def test_a_day_has_so_many_calls(tmp_path: Path, archive: bytes) -> None:
