@@ -177,13 +177,15 @@ async def test_attachments_of_a_message_link_to_their_preview(
 
 
 async def test_a_missing_attachment_is_rejected_before_sending(
-    beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path
-) -> None:
+    beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     async with dashboard(beray_server, beray_client) as pilot:
         area = await new_chat(pilot)
-        box(pilot).editor.attachments = (tmp_path / "gone.md",)
+        box(pilot).editor.attachments = (Path("gone.md"),)  # the message fits on one row
         await say(pilot, "look at it")
-        await until_shown(pilot, "no such file or folder")
+        await until_shown(pilot, "gone.md: no such file or folder")
         assert area.text == "look at it"
         assert "look at it" not in log_rows(pilot)
 
