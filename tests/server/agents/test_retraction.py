@@ -74,7 +74,8 @@ def test_each_attempt_is_retracted_but_not_the_answers_before(
     models: ModelServer, client: BeRayClient
 ) -> None:
     done = Reply(["I look."], [Call("report_progress", {"message": "on it"})])
-    goal = breaking(models, "three", done, BROKEN, BROKEN, Failure(500), Reply(["42"]))
+    failure = Failure(500, headers={"Retry-After": "0"})
+    goal = breaking(models, "three", done, BROKEN, BROKEN, failure, Reply(["42"]))
     events: list[Any] = list(client.stream_task_updates(client.create_task(goal)["id"]))
     assert events[-1]["status"] == "COMPLETED"
     spans = [span for event in events if (span := retracted_range(event))]
