@@ -19,6 +19,9 @@ from beray.exceptions import BeRayException
 WITHOUT_BUBBLEWRAP: Final = {} if shutil.which("bwrap") else {"BERAY_SANDBOX": "none"}
 """Settings of a shared server in tests; it does not start without a sandbox by itself."""
 
+WAIT_SECONDS: Final = 60.0
+"""Limit of waits for a condition. Only failures reach it, however loaded the machine is."""
+
 PROMPT_SECONDS: Final = 5.0
 """Limit of operations that must not wait for any time limit; long enough for a loaded machine."""
 
@@ -39,7 +42,7 @@ def text(events: list[Any]) -> str:
     return "".join(event.get("text", "") for event in events)
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
     """Wait until ``condition`` is true; fail if it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

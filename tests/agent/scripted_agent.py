@@ -17,6 +17,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from tests.support import WAIT_SECONDS
+
 Script = Callable[["Peer"], Awaitable[None]]
 
 
@@ -166,7 +168,7 @@ async def scripted_agent(*scripts: Script) -> AsyncIterator[ScriptedAgent]:
         await agent.stop()
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
     """Wait until ``condition`` is true; raise TimeoutError after ``seconds``."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

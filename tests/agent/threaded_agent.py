@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.agent.scripted_agent import ScriptedAgent
+from tests.support import WAIT_SECONDS
 
 
 @contextmanager
@@ -27,11 +28,11 @@ def threaded_agent(prepare: Callable[[ScriptedAgent], None]) -> Iterator[Scripte
 
     thread = threading.Thread(target=asyncio.run, args=[run()], name="scripted-agent")
     thread.start()
-    assert started.wait(10)
+    assert started.wait(WAIT_SECONDS)
     agent, loop, stopped = running[0]
     try:
         yield agent
     finally:
         loop.call_soon_threadsafe(stopped.set)
-        thread.join(10)
+        thread.join(WAIT_SECONDS)
         assert not thread.is_alive()

@@ -12,7 +12,7 @@ import termios
 import time
 from typing import Self
 
-DEADLINE_SECONDS = 20.0
+from tests.support import WAIT_SECONDS
 
 # One process runs several commands, because starting a process takes longer than a command.
 # As a session leader, it gets its controlling terminal by opening it.
@@ -69,7 +69,7 @@ class Terminal:
 
     def expect(self, text: str) -> str:
         """Wait for ``text`` after the last match, and return the output between them."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         while (found := self.seen.find(text, self._read_to)) < 0:
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self._master], [], [], max(left, 0))
@@ -86,7 +86,7 @@ class Terminal:
         """Wait for the end of the program, and return its complete output."""
         while piece := self._read():
             self.seen += piece.decode(errors="surrogateescape")
-        self.process.wait(DEADLINE_SECONDS)
+        self.process.wait(WAIT_SECONDS)
         return self.seen
 
     def _read(self) -> bytes:

@@ -13,6 +13,7 @@ from textual.message import Message
 from beray.config import Target
 from beray.exceptions import BeRayException
 from beray.transfers.transfer import Transfer
+from tests.support import WAIT_SECONDS
 from tests.tui.dashboard_stub import NOW
 from tui.controllers.failures import FailureReporter
 from tui.state.current_server import CurrentServer
@@ -20,7 +21,6 @@ from tui.state.task_draft import TaskDraft
 from tui.state.tasks import TasksState
 from tui.state.user_state import UserState
 
-SECONDS = 10.0
 TARGET = Target("https://beray.example", "work", "token", "ada@example.test")
 M = TypeVar("M", bound=Message)
 
@@ -41,14 +41,14 @@ class MessageInbox:
     def wait_for(self, seen: Callable[[list[Message]], object]) -> list[Message]:
         """Wait until ``seen`` is true of the messages so far; return them."""
         with self._changed:
-            assert self._changed.wait_for(lambda: seen(self.messages), SECONDS)
+            assert self._changed.wait_for(lambda: seen(self.messages), WAIT_SECONDS)
             return list(self.messages)
 
     def next(self, kind: type[M]) -> M:
         """Wait for a message of a type, and remove it and those before it."""
         with self._changed:
             assert self._changed.wait_for(
-                lambda: any(isinstance(one, kind) for one in self.messages), SECONDS
+                lambda: any(isinstance(one, kind) for one in self.messages), WAIT_SECONDS
             ), self.messages
             while not isinstance(message := self.messages.pop(0), kind):
                 pass

@@ -17,12 +17,12 @@ from textual.widgets import Input, TextArea
 from beray.client import BeRayClient
 from beray.config import Profiles, Target
 from beray.testing import RunningServer, access_token
+from tests.support import WAIT_SECONDS
 from tests.tui.textual_compat import exception_of, is_loop_busy, screen_strips
 from tui.app import BeRayApp
 from tui.log.pane import LogPane
 from tui.screens.main import MainScreen
 
-SECONDS = 15.0
 LOOK_SECONDS = 0.02
 KEYS = {"\r": "enter", "@": "at", ".": "full_stop", " ": "space", "-": "minus"}
 
@@ -41,7 +41,9 @@ async def at_rest(_least: float = 0.0, most: float = 1.0) -> None:
         busy = is_loop_busy()
 
 
-async def until(pilot: Pilot[None], seen: Callable[[], object], seconds: float = SECONDS) -> None:
+async def until(
+    pilot: Pilot[None], seen: Callable[[], object], seconds: float = WAIT_SECONDS
+) -> None:
     """Let the app go on until ``seen`` is true; fail with the screen where it never is."""
     deadline = time.monotonic() + seconds
     while not seen():

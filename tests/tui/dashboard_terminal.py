@@ -13,7 +13,8 @@ from collections.abc import Callable
 import psutil
 import pyte
 
-from tests.cli.cli_terminal import DEADLINE_SECONDS, Terminal
+from tests.cli.cli_terminal import Terminal
+from tests.support import WAIT_SECONDS
 
 _PROGRAM = ("-m", "beray.cli")
 
@@ -75,7 +76,7 @@ class DashboardTerminal(Terminal):
         self._until(lambda: not lit(), "the focus does not go")
 
     def _until(self, seen: Callable[[], bool], otherwise: str) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         while not seen():
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self._master], [], [], max(left, 0))
@@ -84,7 +85,7 @@ class DashboardTerminal(Terminal):
 
     def until(self, seen: Callable[[], bool]) -> None:
         """Read what the program writes until ``seen`` returns true."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         while not seen():
             assert time.monotonic() < deadline, f"not seen in time; the screen:\n{self.shown}"
             if select.select([self._master], [], [], 0.02)[0]:
@@ -103,7 +104,7 @@ class DashboardTerminal(Terminal):
         """Read until the program has ended, and return its exit status."""
         while self._read():
             pass
-        return self.process.wait(DEADLINE_SECONDS)
+        return self.process.wait(WAIT_SECONDS)
 
     def _read(self) -> bytes:
         piece = super()._read()

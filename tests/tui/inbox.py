@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from textual.message import Message
 
-SECONDS = 15.0
+from tests.support import WAIT_SECONDS
 
 
 class Inbox:
@@ -25,5 +25,5 @@ class Inbox:
 
     def wait_for(self, seen: Callable[[list[Message]], object]) -> list[Message]:
         with self._changed:
-            assert self._changed.wait_for(lambda: seen(self._messages), SECONDS)
+            assert self._changed.wait_for(lambda: seen(self._messages), WAIT_SECONDS)
             return list(self._messages)

@@ -21,7 +21,7 @@ from beray.server.sandbox.sandbox import Kind, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
 from tests.server.agents.recording import Recorder
-from tests.support import sleepers
+from tests.support import WAIT_SECONDS, sleepers
 
 HERE = Path(__file__).parent
 KINDS = ("bubblewrap", "none")
@@ -117,7 +117,7 @@ async def running(work: Awaitable[Outcome]) -> AsyncIterator[asyncio.Task[Outcom
         await asyncio.wait([task])
 
 
-async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
     """Wait until ``condition`` is true."""
     async with asyncio.timeout(seconds):
         while True:

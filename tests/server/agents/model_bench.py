@@ -22,7 +22,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
 from tests.server.agents.recording import Budget, Recorder
-from tests.support import descendants
+from tests.support import WAIT_SECONDS, descendants
 
 QUICK = RetryPolicy(max_attempts=5, initial_seconds=0.01)
 Step = str | Sequence[tuple[str, dict[str, Any]]]
@@ -158,7 +158,7 @@ def other_tasks() -> set[str]:
     return {str(task) for task in asyncio.all_tasks() if task is not current}
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], *, seconds: float = WAIT_SECONDS) -> None:
     """Wait until ``condition`` is true."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -19,6 +19,7 @@ from beray.events import (
 )
 from beray.server.runners.base import Usage
 from beray.streaming.retraction import without_retracted
+from tests.support import WAIT_SECONDS
 
 Budget = Callable[[Usage], None]
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -58,7 +59,9 @@ class Recorder:
         self.records.append(usage)
         self._changed.set()
 
-    async def until(self, condition: Callable[[Recorder], bool], *, seconds: float = 15.0) -> None:
+    async def until(
+        self, condition: Callable[[Recorder], bool], *, seconds: float = WAIT_SECONDS
+    ) -> None:
         """Wait until ``condition`` is true for this recorder.
 
         Raises:
