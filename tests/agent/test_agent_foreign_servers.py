@@ -151,7 +151,7 @@ async def test_an_end_that_cannot_be_recognised_does_not_block_the_next_message(
         await peer.wait_closed()
 
     agent.scripts.append(script)
-    async with AgentApi("a", agent.url, heartbeat_seconds=0.2) as api:
+    async with AgentApi("a", agent.url, heartbeat_seconds=0.5) as api:
         with pytest.raises(AgentException, match="PARSE_ERROR"):
             await anext(api.send_message("first"))
         async with asyncio.timeout(10):

@@ -10,10 +10,11 @@ import pytest
 
 from beray.agent import AgentApi, AgentException, MsgEventTextChunk, MsgGracefulDisconnect
 from tests.agent.scripted_agent import Peer, Script, ScriptedAgent, until
+from tests.support import PROMPT_SECONDS
 
 
 async def interrupted_answer(
-    agent: ScriptedAgent, script: Script, *, seconds: float = 4.0, **options: object
+    agent: ScriptedAgent, script: Script, **options: object
 ) -> AgentException:
     """Return the exception of an answer that ``script`` ends after one chunk."""
 
@@ -32,7 +33,7 @@ async def interrupted_answer(
     with pytest.raises(AgentException) as caught:
         async for event in api.send_message("hello"):
             received.append(event)  # noqa: PERF401
-    assert time.monotonic() - started_at < seconds
+    assert time.monotonic() - started_at < PROMPT_SECONDS
     assert caught.value.events == received == [MsgEventTextChunk(text="half")]
     await until(lambda: ended)
     assert not api.connected and not api.busy
@@ -140,7 +141,7 @@ async def test_a_half_open_connection_is_found_by_the_heartbeat(agent: ScriptedA
         peer.stop_reading()
         await stay.wait()
 
-    error = await interrupted_answer(agent, script, heartbeat_seconds=0.2, seconds=2.0)
+    error = await interrupted_answer(agent, script, heartbeat_seconds=0.2)
     assert error.code == "CONNECTION_ERROR" and "no data was received" in error.details
     stay.set()
 
@@ -159,7 +160,7 @@ async def test_a_half_open_connection_is_found_while_a_long_message_is_sent(
     api = AgentApi("a", agent.url, heartbeat_seconds=0.2)
     await api.connect()
     with pytest.raises(AgentException) as caught:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PROMPT_SECONDS):
             await anext(api.send_message("x" * 30_000_000))
     assert caught.value.code == "CONNECTION_ERROR"
     stay.set()
@@ -178,7 +179,7 @@ async def test_close_is_quick_if_the_agent_does_not_read(agent: ScriptedAgent) -
     await api.connect()
     waiting = asyncio.ensure_future(anext(api.send_message("x" * 30_000_000)))
     await until(lambda: api.busy)
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(PROMPT_SECONDS):
         await api.close()
     with pytest.raises(AgentException) as caught:
         await waiting
@@ -197,9 +198,9 @@ async def test_a_silent_agent_that_answers_pings_is_waited_for(agent: ScriptedAg
         await peer.wait_closed()
 
     agent.scripts.append(script)
-    async with AgentApi("a", agent.url, heartbeat_seconds=0.05) as api:
+    async with AgentApi("a", agent.url, heartbeat_seconds=0.4) as api:
         answer = asyncio.ensure_future(anext(api.send_message("hard question")))
-        done, _ = await asyncio.wait([answer], timeout=0.5)
+        done, _ = await asyncio.wait([answer], timeout=1.5)
         assert not done, "answered pings must keep the connection open"
         thinking.set()
         assert (await answer).type == "AGENT_EVENT_END"

@@ -68,7 +68,7 @@ async def test_on_disconnect_is_called_once_for_any_reason(
     await ending(peer, api)
     if answering:
         with pytest.raises(AgentException) as caught:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PROMPT_SECONDS):
                 await waiting
         assert caught.value.events == [MsgEventTextChunk(text="half")]
     await until(lambda: ended)
@@ -163,7 +163,7 @@ async def test_close_at_any_moment_of_a_connect(agent: ScriptedAgent, steps: int
     await asyncio.wait(opening)
     await api.close()
     await until(lambda: not agent.peers)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PROMPT_SECONDS):
         await api.connect()
     await api.close()
 
@@ -182,11 +182,14 @@ async def test_a_connect_succeeds_although_a_concurrent_one_is_cancelled(
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-async def test_close_from_a_callback(agent: ScriptedAgent, wrapped: bool) -> None:
+async def test_close_from_a_callback(
+    agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch, wrapped: bool
+) -> None:
+    monkeypatch.setattr("beray.agent.callbacks.DRAIN_SECONDS", 60.0)
     order: list[str] = []
 
     async def close(where: str) -> None:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PROMPT_SECONDS):
             await (asyncio.create_task(api.close()) if wrapped else api.close())
         order.append(where)
 
@@ -235,7 +238,7 @@ async def test_close_does_not_wait_for_a_callback_without_end(
 
     api = AgentApi("a", agent.url, on_disconnect=on_disconnect)
     await api.connect()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PROMPT_SECONDS):
         await api.close()
     never.set()
     await asyncio.sleep(0.01)

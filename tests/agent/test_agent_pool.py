@@ -130,16 +130,23 @@ async def test_a_full_pool_closes_the_longest_idle_connection(agent: ScriptedAge
 async def test_a_full_pool_without_idle_connections_waits_and_then_raises(
     agent: ScriptedAgent,
 ) -> None:
-    async with pool_of(agent, limit=1, wait_seconds=0.2) as pool:
+    async with (
+        pool_of(agent, limit=1, wait_seconds=0.2) as pool,
+        pool.chat("main", "alice"),
+    ):
+        with pytest.raises(AgentException) as timed_out:
+            await ask(pool, "bob")
+        with pytest.raises(AgentBusyException):
+            await ask(pool, "alice")
+    assert timed_out.value.code == "TIMEOUT" and "all 1 connections" in timed_out.value.details
+
+
+async def test_a_request_that_waits_gets_the_released_connection(agent: ScriptedAgent) -> None:
+    async with pool_of(agent, limit=1) as pool:
         async with pool.chat("main", "alice"):
-            with pytest.raises(AgentException) as timed_out:
-                await ask(pool, "bob")
-            with pytest.raises(AgentBusyException):
-                await ask(pool, "alice")
             waiting = asyncio.create_task(ask(pool, "carol"))
             await asyncio.sleep(0.02)
         assert await waiting == ["hello", ""]
-    assert timed_out.value.code == "TIMEOUT" and "all 1 connections" in timed_out.value.details
 
 
 async def test_a_cancelled_request_takes_no_connection(agent: ScriptedAgent) -> None:

@@ -198,7 +198,7 @@ async def test_close_during_the_reconnection(agent: ScriptedAgent, steps: int) -
     await until(lambda: not api.connected)
     for _ in range(steps):
         await asyncio.sleep(0)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PROMPT_SECONDS):
         await api.close()
     done = await asyncio.gather(waiting, return_exceptions=True)
     assert getattr(done[0], "code", None) in ("NOT_CONNECTED", "CONNECTION_ERROR")
@@ -215,7 +215,10 @@ async def test_close_prevents_the_reconnection(agent: ScriptedAgent) -> None:
     assert len(agent.requests) == 1 and not api.connected
 
 
-async def test_close_from_on_disconnect_prevents_the_reconnection(agent: ScriptedAgent) -> None:
+async def test_close_from_on_disconnect_prevents_the_reconnection(
+    agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("beray.agent.callbacks.DRAIN_SECONDS", 60.0)
     closed = asyncio.Event()
 
     async def on_disconnect() -> None:
@@ -225,6 +228,6 @@ async def test_close_from_on_disconnect_prevents_the_reconnection(agent: Scripte
     agent.scripts.append(closes_at_once)
     api = AgentApi("a", agent.url, on_disconnect=on_disconnect, reconnect=True)
     await api.connect()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PROMPT_SECONDS):
         await closed.wait()
     assert len(agent.requests) == 1

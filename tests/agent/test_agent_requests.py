@@ -21,6 +21,7 @@ from beray.agent import (
 )
 from beray.exceptions import InvalidArgument
 from tests.agent.scripted_agent import Peer, ScriptedAgent, until
+from tests.support import PROMPT_SECONDS, WAIT_SECONDS
 
 
 def texts(events: Sequence[AnyServerMessage]) -> list[str]:
@@ -167,24 +168,29 @@ async def by_forgetting(api: AgentApi) -> None:
     await anext(answer)
 
 
-async def _patient(api: AgentApi, limit: int) -> None:
-    count = 0
-    async for _ in api.send_message("first"):
-        count += 1
-        if count == limit:
-            await asyncio.Event().wait()
+def expire(limit: asyncio.Timeout) -> None:
+    """Let a time limit end shortly."""
+    limit.reschedule(asyncio.get_running_loop().time() + 0.1)
 
 
 async def by_timeout(api: AgentApi) -> None:
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await _patient(api, 1)
+        async with asyncio.timeout(None) as limit:
+            async for _ in api.send_message("first"):
+                expire(limit)
+                await asyncio.Event().wait()
 
 
 async def by_cancellation(api: AgentApi) -> None:
-    task = asyncio.create_task(_patient(api, 1))
-    await until(lambda: api.busy)
-    await asyncio.sleep(0.1)
+    received = asyncio.Event()
+
+    async def patient() -> None:
+        async for _ in api.send_message("first"):
+            received.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(patient())
+    await received.wait()
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
@@ -225,8 +231,10 @@ async def test_cancelling_a_wait_for_the_next_message(
     called: list[AnyServerMessage] = []
     async with AgentApi("a", agent.url, callback=called.append) as api:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await _all(api, "first")
+            async with asyncio.timeout(None) as limit:
+                async for event in api.send_message("first"):
+                    if texts([event]) == ["three"]:  # the last before a pause
+                        expire(limit)
         slow.go_on.set()
         assert texts(await _all(api, "second")) == ["next", "AGENT_EVENT_END"]
     assert texts(called) == ["four", "AGENT_EVENT_END"]
@@ -259,7 +267,7 @@ async def test_a_message_that_waits_for_an_abandoned_answer_fails_with_the_conne
     for peer in agent.peers:
         peer.reset()
     with pytest.raises(AgentException) as caught:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PROMPT_SECONDS):
             await waiting
     assert caught.value.code == "NOT_CONNECTED"
     await api.close()
@@ -353,9 +361,9 @@ async def test_a_slow_callback_does_not_delay_answers(
         await done.wait()
 
     slow.go_on.set()
-    async with AgentApi("a", agent.url, callback=callback, heartbeat_seconds=0.1) as api:
+    async with AgentApi("a", agent.url, callback=callback, heartbeat_seconds=1.0) as api:
         await by_break(api)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             assert texts(await _all(api, "second")) == ["next", "AGENT_EVENT_END"]
         done.set()
 
