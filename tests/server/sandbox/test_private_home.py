@@ -41,13 +41,14 @@ def copied_virtualenv(home: Path) -> Path:
         except OSError:
             shutil.copy2(source, target)
 
-    ignored = shutil.ignore_patterns("_polars_runtime*", "matplotlib", "moto", "__pycache__")
+    # Other processes write bytecode to temporary files such as x.pyc.1234, which they rename.
+    ignored = shutil.ignore_patterns("_polars_runtime*", "matplotlib", "moto", "*.pyc.*")
     shutil.copytree(sys.prefix, environment, symlinks=True, copy_function=place, ignore=ignored)
     packages = environment / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     for pointer in packages.glob("*beray*.pth"):
         pointer.unlink()
     if not (packages / "beray").exists():
-        shutil.copytree(Path(beray.__file__).parent, packages / "beray")
+        shutil.copytree(Path(beray.__file__).parent, packages / "beray", ignore=ignored)
     return environment / "bin" / "python"
 
 
