@@ -331,7 +331,8 @@ async def test_hostile_prefabs_are_shown_and_nothing_more(tmp_path: Path) -> Non
 async def test_a_narrow_terminal_shows_one_side_at_a_time(tmp_path: Path, width: int) -> None:
     async with prefabs(full_gateway(), tmp_path, (width, 20)) as pilot:
         shown = await call(pilot, *CONVERT)
-        assert shown.form.display and shown.form.region.area and not shown.pane.region.area
+        await until(pilot, lambda: shown.form.region.area and not shown.pane.region.area)
+        assert shown.form.display
         await pilot.press("f2")
         await until(pilot, lambda: shown.pane.region.area and not shown.form.region.area)
         assert shown.pane.has_focus_within or pilot.app.focused is None
