@@ -14,7 +14,7 @@ import pytest
 
 from beray.testing import RunningServer
 from beray.testing.fork_server import ServerForker
-from tests.support import until
+from tests.support import WAIT_SECONDS, until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the server runs on POSIX")
 
@@ -30,12 +30,12 @@ def test_a_server_that_does_not_start_has_its_exit_status_and_output(
     forks: ServerForker, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    assert forks.start(["--port", "no"], os.environ, log).wait(20) == 2
+    assert forks.start(["--port", "no"], os.environ, log).wait(WAIT_SECONDS) == 2
     assert "--port: invalid int value" in log.read_text()
     (tmp_path / "data").touch()
     options = ["--port", "0", "--data-dir", str(tmp_path / "data")]
     for _ in range(2):
-        assert forks.start(options, os.environ, log).wait(20) == 1
+        assert forks.start(options, os.environ, log).wait(WAIT_SECONDS) == 1
     assert "beray: " in log.read_text().splitlines()[-1]
 
 
@@ -46,7 +46,7 @@ def test_a_server_has_the_passed_environment_and_directory(
     log = tmp_path / "log"
     environ = {"PATH": os.environ["PATH"], "BERAY_SLOTS": "none"}
     options = ["--port", "0", "--data-dir", "data"]
-    assert forks.start(options, environ, log).wait(20) == 1
+    assert forks.start(options, environ, log).wait(WAIT_SECONDS) == 1
     assert "BERAY_SLOTS" in log.read_text()
     fork = forks.start(options, {"PATH": ""}, log)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -55,7 +55,7 @@ def test_a_server_has_the_passed_environment_and_directory(
     assert "bwrap is not installed" in log.read_text()
     assert (tmp_path / "data" / "beray.sqlite3").exists()
     os.kill(fork.pid, signal.SIGKILL)
-    assert fork.wait(20) == -signal.SIGKILL
+    assert fork.wait(WAIT_SECONDS) == -signal.SIGKILL
     fork.terminate()  # has no effect any more
     assert fork.poll() == -signal.SIGKILL
 
@@ -66,7 +66,7 @@ def test_servers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     until(lambda: '"serving"' in log.read_text())
     server = psutil.Process(fork.pid)
     forks.close()
-    server.wait(20)
+    server.wait(WAIT_SECONDS)
 
 
 @pytest.mark.parametrize(("cheap", "cost"), [(True, "m=8,t=1,p=1"), (False, "m=65536,t=3,p=4")])

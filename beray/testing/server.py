@@ -20,7 +20,7 @@ from beray.client import BeRayClient
 from beray.exceptions import RateLimitError
 from beray.testing.fork_server import ForkedServer, ServerForker
 
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 20.0
 PASSWORD: Final = "correct horse battery"
 

@@ -22,7 +22,7 @@ from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityEr
 from beray.testing import RunningServer, authorization, raw_request
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer
-from tests.support import sleepers, text, until
+from tests.support import WAIT_SECONDS, sleepers, text, until
 
 
 @pytest.fixture
@@ -36,13 +36,15 @@ async def chat(client: BeRayClient, name: str = "0") -> AsyncIterator[ClientConn
     """Open a connection and read its STATUS."""
     url = client.base_url.replace("http", "ws", 1) + f"/v1/agent_ws/{quote(name)}/"
     headers = {} if client.access_token is None else authorization(client)
-    async with connect(url, additional_headers=headers, proxy=None) as connection:
+    async with connect(
+        url, additional_headers=headers, proxy=None, open_timeout=WAIT_SECONDS
+    ) as connection:
         assert await hear(connection) == {"type": "STATUS"}
         yield connection
 
 
 async def hear(connection: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         message: dict[str, Any] = json.loads(await connection.recv())
     return message
 

@@ -248,7 +248,7 @@ def test_an_active_upload_is_a_use_of_its_token(tmp_path: Path) -> None:
 
 
 def test_a_stream_ends_when_its_session_expires(server: RunningServer, client: BeRayClient) -> None:
-    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat(timespec="microseconds")
+    soon = (datetime.now(UTC) + timedelta(seconds=4)).isoformat(timespec="microseconds")
     user_id = client.get_current_user()["id"]
     with sqlite3.connect(server.data_dir / "beray.sqlite3") as database:
         database.execute(

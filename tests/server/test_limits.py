@@ -21,7 +21,7 @@ from beray import BeRayClient
 from beray.server import lifecycle
 from beray.testing import RunningServer, raw_request
 from tests.shared_servers import ServerPool
-from tests.support import WITHOUT_BUBBLEWRAP, done, sleepers, text
+from tests.support import WAIT_SECONDS, WITHOUT_BUBBLEWRAP, done, sleepers, text
 
 MIB = 1024 * 1024
 PUBLIC_URL = "https://beray.example.test"
@@ -211,7 +211,9 @@ def test_a_server_with_many_open_files_can_run_commands() -> None:
     launcher = Path(lifecycle.__file__).parent / "sandbox" / "launcher"
     command = [sys.executable, "-I", "-S", str(launcher), str(high)]
     try:
-        done = subprocess.run(command, pass_fds=[high], capture_output=True, timeout=20, check=True)
+        done = subprocess.run(
+            command, pass_fds=[high], capture_output=True, timeout=WAIT_SECONDS, check=True
+        )
     finally:
         theirs.close()
         ours.close()

@@ -11,6 +11,7 @@ from textual.content import Content
 from beray.client import BeRayClient
 from beray.streaming.streams import StreamState
 from beray.testing import FaultServer, ScriptedResponse
+from tests.support import PROMPT_SECONDS
 from tests.tui.controller_fakes import MessageInbox
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.dashboard_stub import StubClient, full_client, stub_app, text
@@ -123,6 +124,6 @@ async def test_giving_up_a_download_that_waits_for_the_server_leaves_nothing(
             await until_shown(pilot, "0 B of 1.0 K")
             (thread,) = app.transfers
             await pilot.press("escape")
-            await until(pilot, lambda: not thread.is_alive(), 5)
+            await until(pilot, lambda: not thread.is_alive(), PROMPT_SECONDS)
             assert app.screen is not dialog
             assert list(target.parent.iterdir()) == []

@@ -12,7 +12,7 @@ import pytest
 from beray.config import Target
 from beray.exceptions import AuthenticationError, BeRayException, ConnectionFailed
 from beray.testing import RunningServer
-from tests.support import done
+from tests.support import PROMPT_SECONDS, WAIT_SECONDS, done
 from tests.tui.controller_fakes import MessageInbox
 from tests.tui.dashboard_stub import StubClient
 from tui import messages
@@ -91,7 +91,7 @@ def test_an_answer_from_before_a_change_is_not_shown(
 
     def list_tasks() -> list[Any]:
         asked.append(len(asked))
-        go_on.wait(10)
+        go_on.wait(WAIT_SECONDS)
         return [{"id": len(asked), "goal": "g", "status": "RUNNING"}]
 
     client.list_tasks = list_tasks
@@ -166,5 +166,5 @@ def test_closing_returns_at_once_from_a_server_that_says_nothing(
         task_state = [thread for thread in threading.enumerate() if thread.name == "beray-board"]
         reader.close()
         for thread in task_state:
-            thread.join(2.0)
+            thread.join(PROMPT_SECONDS)
             assert not thread.is_alive()

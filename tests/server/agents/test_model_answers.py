@@ -23,6 +23,7 @@ from beray.server.runners.model.search_tool import to_posix
 from beray.server.runners.model.translate import RESULT_CHARACTERS, truncate
 from beray.server.runners.model.usage import UsageMeter
 from tests.server.agents.model_bench import Bench, Step, about, other_tasks
+from tests.support import PROMPT_SECONDS
 
 Piece = Any
 
@@ -114,7 +115,7 @@ async def test_recording_the_usage_has_a_timeout(
         await asyncio.Event().wait()
 
     bench.sink.record = never  # type: ignore[method-assign]
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PROMPT_SECONDS):
         assert await bench.run() == Outcome("COMPLETED")
     await asyncio.sleep(0)
     assert not other_tasks()

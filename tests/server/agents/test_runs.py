@@ -20,7 +20,7 @@ from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.mcp_server import HttpServer
 from tests.server.agents.model_server import KEY, ModelServer, is_fork, model_server
-from tests.support import PROMPT_SECONDS, sleepers, text, until
+from tests.support import PROMPT_SECONDS, WAIT_SECONDS, sleepers, text, until
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +291,7 @@ def stop_in_the_middle(
     started = time.monotonic()
     client.stop_task(task_id)
     acknowledged = time.monotonic() - started
-    reader.join(15)
+    reader.join(WAIT_SECONDS)
     ended = time.monotonic() - started
     assert (events[-1]["status"], events[-1]["reason"]) == ("STOPPED", "user")
     assert acknowledged < PROMPT_SECONDS and ended < 2 * PROMPT_SECONDS

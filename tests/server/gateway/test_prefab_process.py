@@ -18,7 +18,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.ownership import chown_tree
 from tests.server.gateway.prefab_folders import write_prefab
-from tests.support import command_line, sleepers, until
+from tests.support import WAIT_SECONDS, command_line, sleepers, until
 
 MIB = 1024 * 1024
 
@@ -291,7 +291,7 @@ async def test_a_cancelled_call_ends_all_processes(bench: Bench) -> None:
             """
         )
     )
-    await asyncio.wait_for(started.wait(), 20)
+    await asyncio.wait_for(started.wait(), WAIT_SECONDS)
     until(lambda: sleepers("98763"))
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
