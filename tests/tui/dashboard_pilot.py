@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.02
 KEYS = {"\r": "enter", "@": "at", ".": "full_stop", " ": "space", "-": "minus"}
 
 
-async def at_rest(_least: float = 0.0, most: float = 1.0) -> None:
+async def at_rest(_least: float = 0.0, most: float = 10.0) -> None:
     """Return once nothing of the app can go on before time passes or another thread speaks.
 
     Textual guesses this from the CPU time of the whole process, which has other threads;
