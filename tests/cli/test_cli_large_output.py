@@ -132,7 +132,9 @@ def test_batches_contain_small_files_up_to_their_limits(monkeypatch: pytest.Monk
     assert batches == [[7], [1, 1, 1], [None], [1, 6], [4, 1, 0], [0, 0]]
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "count", [30, pytest.param(1100, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+)
 def test_many_files_are_uploaded_and_downloaded(
     beray: Command, account: BeRayClient, count: int
 ) -> None:
