@@ -338,7 +338,7 @@ def test_no_agent_survives_a_server_that_is_killed(tmp_path: Path, sandbox: str)
         until(lambda: reached([]))
         left = psutil.Process(models.server.pid).children(recursive=True)
         models.server.kill()
-        psutil.wait_procs(left, timeout=5)
+        psutil.wait_procs(left, timeout=WAIT_SECONDS)
         assert [process for process in left if process.is_running()] == []
         models.server.restart()
         last = list(client.stream_task_updates(task_id))[-1]
