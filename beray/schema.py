@@ -143,6 +143,13 @@ class Message(TypedDict):
     message: NotRequired[Annotated[str, OR_NULL]]
 
 
+Scope = Literal["tasks:read", "tasks:write", "files", "gateway"]
+"""Operations that an API key permits. BeRay extension."""
+Role = Literal["user", "administrator", "service"]
+"""Role of an account; a service account has API keys and no password. BeRay extension."""
+SCOPES: tuple[Scope, ...] = ("tasks:read", "tasks:write", "files", "gateway")
+
+
 @lenient
 class User(TypedDict):
     """Account of a user."""
@@ -150,6 +157,10 @@ class User(TypedDict):
     id: NotRequired[Annotated[int | str, OR_NULL]]
     email: NotRequired[Annotated[str, OR_NULL]]
     created_at: NotRequired[Annotated[str, OR_NULL]]
+    role: NotRequired[Annotated[str, OR_NULL]]
+    """``user``, ``administrator`` or ``service``. BeRay extension."""
+    must_change_password: NotRequired[Annotated[bool, OR_NULL]]
+    """True if the user has to change the password before anything else. BeRay extension."""
 
 
 @lenient
@@ -395,7 +406,7 @@ class UploadedFile(TypedDict):
 
 @lenient
 class ApiKey(TypedDict):
-    """API key of the gateway, without the key itself. BeRay extension."""
+    """API key, without the key itself. BeRay extension."""
 
     id: int
     name: str
@@ -403,6 +414,12 @@ class ApiKey(TypedDict):
     start: str
     """First characters of the key, to distinguish it from others."""
     created_at: str
+    scopes: NotRequired[list[str]]
+    """Operations that the key permits."""
+    expires_at: NotRequired[str | None]
+    """Null if the key does not expire."""
+    last_used_at: NotRequired[str | None]
+    """Null if the key was not used yet; it is up to a minute older than the last use."""
 
 
 @lenient
@@ -414,6 +431,8 @@ class CreatedApiKey(TypedDict):
     agent_id: str | None
     key: str
     created_at: str
+    scopes: NotRequired[list[str]]
+    expires_at: NotRequired[str | None]
 
 
 def goal_of(task: Task) -> str:

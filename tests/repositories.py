@@ -9,12 +9,14 @@ from pathlib import Path
 
 from beray.server.storage.accounts import AccountRepository
 from beray.server.storage.api_keys import ApiKeyRepository
+from beray.server.storage.audit import AuditRepository
 from beray.server.storage.chats import ChatRepository
 from beray.server.storage.database import LOCK_SECONDS, Database
 from beray.server.storage.database_space import DatabaseSpace
 from beray.server.storage.disk_reserve import DiskReserve
 from beray.server.storage.events import EventRepository
 from beray.server.storage.internal_tokens import InternalTokenRepository
+from beray.server.storage.invitations import InvitationRepository
 from beray.server.storage.objects import ObjectRepository
 from beray.server.storage.prefab_authors import PrefabAuthorRepository
 from beray.server.storage.prefab_calls import PrefabCallRepository
@@ -22,7 +24,7 @@ from beray.server.storage.prefab_secrets import PrefabSecretRepository
 from beray.server.storage.task_changes import TaskChangeRepository
 from beray.server.storage.tasks import TaskRepository
 from beray.server.storage.temporary_objects import TemporaryObjectRepository
-from beray.server.storage.tokens import TokenRepository
+from beray.server.storage.tokens import SessionLifetime, SessionOrigin, TokenRepository
 from beray.server.storage.usage import UsageRepository
 from beray.server.storage.verification_codes import VerificationCodeRepository
 from beray.server.tasks.event_log import EventLog
@@ -37,6 +39,8 @@ class Repositories:
     accounts: AccountRepository
     tokens: TokenRepository
     codes: VerificationCodeRepository
+    invitations: InvitationRepository
+    audit: AuditRepository
     tasks: TaskRepository
     changes: TaskChangeRepository
     events: EventRepository
@@ -56,6 +60,12 @@ class Repositories:
         user = self.accounts.find(email) or self.accounts.create(email, None)
         return user.id
 
+    def start_session(self, digest: str, user_id: int, seconds: float = 60.0) -> None:
+        """Start a session with the digest of its token."""
+        user = self.accounts.get(user_id)
+        assert user is not None
+        self.tokens.create(digest, user, SessionLifetime(seconds, seconds), SessionOrigin())
+
     def new_event_log(self) -> EventLog:
         """Return an event log, which is not started."""
         feed = TaskFeed(tasks=self.tasks, changes=self.changes)
@@ -74,6 +84,8 @@ def opened(
             accounts=AccountRepository(database=database),
             tokens=TokenRepository(database=database),
             codes=VerificationCodeRepository(database=database),
+            invitations=InvitationRepository(database=database),
+            audit=AuditRepository(database=database),
             tasks=TaskRepository(database=database),
             changes=TaskChangeRepository(database=database),
             events=EventRepository(database=database),

@@ -133,10 +133,28 @@ def test_the_page_of_the_http_api_has_the_statuses_of_each_call() -> None:
     assert "`Idempotency-Key`" in text
 
 
+def test_the_page_of_the_http_api_has_the_credentials_of_each_call() -> None:
+    sections = http_api_page.generate().split("\n### ")[1:]
+    for heading, text in (
+        ("`GET /api/v1/tasks/`", "session, or API key with the scope `tasks:read`."),
+        (
+            "`PUT /api/v1/tasks/{task_id}/files/content`",
+            "session, or API key with the scope `files`.",
+        ),
+        ("`GET /api/v1/admin/audit`", "session of an administrator."),
+        ("`DELETE /api/v1/sessions`", "session."),
+        ("`POST /v1/internal/run`", "`X-Internal-Token`, `X-API-Key`, or the access token of a"),
+    ):
+        [section] = [section for section in sections if section.startswith(f"{heading}\n")]
+        assert f"\nCredential: {text}" in section
+    [login] = [section for section in sections if section.startswith("`POST /api/v1/auth/login`")]
+    assert "Credential:" not in login
+
+
 def test_each_call_belongs_to_a_group_of_the_page() -> None:
     schema = create_app(Activity()).openapi()
     assert {tag for call in http_api_page.calls(schema) for tag in call[2]["tags"]} == {
-        "accounts", "tasks", "files", "chats", "gateway", "server",
+        "accounts", "administration", "tasks", "files", "chats", "gateway", "server",
     }  # fmt: skip
 
 

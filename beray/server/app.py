@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from beray.schema import API_PREFIX, SHOULD_RETRY_HEADER
 from beray.server.api import (
     accounts,
+    admin,
     api_keys,
     chat_handshake,
     chats,
@@ -20,17 +21,20 @@ from beray.server.api import (
     gateway_files,
     gateway_objects,
     health,
+    own_account,
     prefab_runs,
     prefabs,
+    sessions,
+    setup,
     streams,
     tasks,
 )
 from beray.server.api.middleware import Activity, RequestContextMiddleware
 from beray.server.api.personal import PersonalMiddleware
 from beray.server.http.active_requests import ActiveRequestMiddleware
-from beray.server.http.errors import ApiHTTPError
+from beray.server.http.errors import ApiHTTPError, InvalidField
 from beray.server.http.gateway_errors import GatewayHTTPError, gateway_error_response
-from beray.server.http.validation_errors import from_validation_error
+from beray.server.http.validation_errors import InputProblem, from_validation_error
 from beray.server.setting_types.uids import NoSandboxUid
 from beray.server.storage.database_errors import (
     DAMAGED_MESSAGE,
@@ -74,6 +78,10 @@ def create_app(activity: Activity) -> FastAPI:
     # Streams come before tasks, because /tasks/stream also matches the path of a task.
     for resource in (
         accounts,
+        own_account,
+        sessions,
+        setup,
+        admin,
         streams,
         tasks,
         files,
@@ -138,5 +146,8 @@ def _failure(
 
 async def _rejected(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiHTTPError)
+    if isinstance(error, InvalidField):
+        problem = InputProblem(("body", error.field), error.problem)
+        return JSONResponse({"detail": [{"type": "value_error", **problem.to_wire()}]}, 422)
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
     return JSONResponse({"detail": str(error)}, error.status, headers)

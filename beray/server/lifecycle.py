@@ -75,6 +75,10 @@ class CannotServe(Exception):
     """The server cannot start; the message contains the reason and the next step."""
 
 
+class DataDirInUse(CannotServe):
+    """Another server uses the data directory."""
+
+
 class BeRayServer(uvicorn.Server):
     """uvicorn server with the BeRay application on a given socket.
 
@@ -173,6 +177,17 @@ class BeRayServer(uvicorn.Server):
         # Like a log line, a report that cannot be written, for example on a full disk, is skipped.
         with suppress(OSError):
             print(startup_report.as_text(report), file=sys.stderr, flush=True)  # noqa: T201
+        await self._print_setup_link()
+
+    async def _print_setup_link(self) -> None:
+        """Print the link that creates the first administrator, unless there is one."""
+        services = self.services
+        if self.embedded or await asyncio.to_thread(services.account_repository.has_administrator):
+            return
+        link = services.first_administrator.open(self.settings.public_url or self.url)
+        text = f"No administrator exists. Open this link once to create one:\n  {link}"
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the runs, so that watchers receive their final events; then close the connections."""
@@ -302,7 +317,7 @@ def serve(host: str, port: int, data_dir: Path) -> None:
     logging_setup.configure()
     allocator.return_free_memory()
     open_files.raise_limit()
-    settings = _settings(data_dir)
+    settings = load_settings(data_dir)
     _require_layout(settings)
     with locked_data_dir(settings.data_dir, LOCK_SECONDS), _listen(host, port) as listener:
         BeRayServer(settings=settings, listener=listener, activity=Activity()).serve_until_stopped()
@@ -322,7 +337,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     logging_setup.configure()
     allocator.return_free_memory()
     open_files.raise_limit()
-    settings = _settings(data_dir)
+    settings = load_settings(data_dir)
     # The only user is the operator, who pays for the models: permit all of them.
     settings.models = settings.models or "*"
     settings.prefab_authors = settings.prefab_authors or "*"
@@ -345,7 +360,7 @@ def check(host: str, port: int, data_dir: Path) -> startup_report.StartupReport:
     Raises:
         CannotServe: The host is unknown, or a setting is invalid.
     """
-    settings = _settings(data_dir)
+    settings = load_settings(data_dir)
     address = _resolved(host, port)[-1]
     settings.set_listener(str(address[0]), embedded=False)
     open_files.raise_limit()
@@ -369,7 +384,12 @@ def _problem(error: BaseException, data_dir: Path) -> str | None:
     return None
 
 
-def _settings(data_dir: Path) -> Settings:
+def load_settings(data_dir: Path) -> Settings:
+    """Return the settings of the environment for a data directory.
+
+    Raises:
+        CannotServe: A setting is invalid.
+    """
     try:
         return Settings(data_dir=data_dir.absolute())
     except ValidationError as error:
@@ -400,7 +420,8 @@ def locked_data_dir(data_dir: Path, seconds: float) -> Iterator[None]:
     """Create and lock the data directory, because two servers would overwrite each other's data.
 
     Raises:
-        CannotServe: Another server uses the directory, or it cannot be used.
+        DataDirInUse: Another server uses the directory.
+        CannotServe: The directory cannot be used.
     """
     lock = FileLock(data_dir / LOCK_FILE, mode=0o600)
     try:
@@ -411,7 +432,7 @@ def locked_data_dir(data_dir: Path, seconds: float) -> Iterator[None]:
         (data_dir / ANNOUNCE_FILE).unlink(missing_ok=True)
         _make_private(data_dir)
     except LockTimeout:
-        raise CannotServe(
+        raise DataDirInUse(
             f"another server uses {data_dir}; stop it, or choose another directory with --data-dir"
         ) from None
     except OSError as error:

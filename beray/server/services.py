@@ -12,7 +12,12 @@ import structlog
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from beray.server.account_data.deletion import AccountDeletion
+from beray.server.account_data.export import AccountExport
+from beray.server.account_data.storage_usage import StorageUsage
+from beray.server.accounts.administration import Administration
 from beray.server.accounts.email_address import account_key
+from beray.server.accounts.first_administrator import FirstAdministrator
 from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.chats.answer_policy import AnswerPolicy
 from beray.server.chats.connections import ChatConnections
@@ -20,7 +25,7 @@ from beray.server.chats.service import ChatService
 from beray.server.gateway_services import GatewayServices, running_gateway
 from beray.server.http.active_requests import ActiveRequests
 from beray.server.readiness import Readiness
-from beray.server.runners import Runners
+from beray.server.runners import Runners, agent_homes
 from beray.server.runners.mcp import operators
 from beray.server.runners.run_token import RunTokens
 from beray.server.runners.token_listener import TokenListener
@@ -29,12 +34,14 @@ from beray.server.sandbox import work_dir_owners
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.storage.accounts import AccountRepository
+from beray.server.storage.audit import AuditRepository
 from beray.server.storage.chats import ChatRepository
 from beray.server.storage.database import Database
 from beray.server.storage.database_space import DatabaseSpace
 from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve, keep_reserve_filled
 from beray.server.storage.events import EventRepository
 from beray.server.storage.internal_tokens import InternalTokenRepository
+from beray.server.storage.invitations import InvitationRepository
 from beray.server.storage.readiness import ReadinessRepository
 from beray.server.storage.task_changes import TaskChangeRepository
 from beray.server.storage.tasks import TaskRepository
@@ -67,6 +74,8 @@ class Services:
     reserve: DiskReserve
     account_repository: AccountRepository
     token_repository: TokenRepository
+    invitation_repository: InvitationRepository
+    audit_repository: AuditRepository
     task_repository: TaskRepository
     chat_repository: ChatRepository
     feed: TaskFeed
@@ -80,6 +89,11 @@ class Services:
     workspaces: Workspaces
     deletion: TaskDeletion
     accounts: Accounts
+    administration: Administration
+    first_administrator: FirstAdministrator
+    account_deletion: AccountDeletion
+    account_export: AccountExport
+    storage_usage: StorageUsage
     gateway: GatewayServices
     active_requests: ActiveRequests
     sandbox: Sandbox
@@ -107,6 +121,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(run_in_threadpool, database.close)
         account_repository = AccountRepository(database=database)
         token_repository = TokenRepository(database=database)
+        invitation_repository = InvitationRepository(database=database)
+        audit_repository = AuditRepository(database=database)
         task_repository = TaskRepository(database=database)
         chat_repository = ChatRepository(database=database)
         event_repository = EventRepository(database=database)
@@ -221,7 +237,18 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
                 accounts=account_repository,
                 tokens=token_repository,
                 codes=VerificationCodeRepository(database=database),
+                invitations=invitation_repository,
+                audit=audit_repository,
             )
+        )
+        account_deletion = AccountDeletion(
+            accounts=account_repository,
+            tasks=task_repository,
+            executor=executor,
+            task_deletion=deletion,
+            event_log=event_log,
+            objects=gateway.objects,
+            agent_homes=settings.data_dir / agent_homes.FOLDER,
         )
         await _warn_of_missing_accounts(settings, accounts)
         app.state.sandbox = sandbox
@@ -230,6 +257,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             reserve=reserve,
             account_repository=account_repository,
             token_repository=token_repository,
+            invitation_repository=invitation_repository,
+            audit_repository=audit_repository,
             task_repository=task_repository,
             chat_repository=chat_repository,
             feed=feed,
@@ -245,6 +274,21 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             workspaces=workspaces,
             deletion=deletion,
             accounts=accounts,
+            administration=Administration(
+                accounts=account_repository,
+                tokens=token_repository,
+                api_keys=gateway.api_keys,
+                invitations=invitation_repository,
+            ),
+            first_administrator=FirstAdministrator(),
+            account_deletion=account_deletion,
+            account_export=AccountExport(
+                tasks=task_repository,
+                events=event_repository,
+                api_keys=gateway.api_keys,
+                workspaces=workspaces,
+            ),
+            storage_usage=StorageUsage(tasks=task_repository, workspaces=workspaces),
             gateway=gateway,
             active_requests=active_requests,
             sandbox=sandbox,
@@ -256,9 +300,11 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             ),
         )
         await runners.start()
+        await account_deletion.stop_tasks_of_disabled()
         await executor.recover()
         starting.close()
         await closing.enter_async_context(deletion.running())
+        await closing.enter_async_context(account_deletion.running())
         await closing.enter_async_context(keep_reserve_filled(reserve))
         yield
 

@@ -9,7 +9,14 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beray.config import checked_base_url
@@ -182,8 +189,21 @@ class Settings(BaseSettings):
 
     # Accounts and mail
 
+    registration: Literal["open", "domains", "invite", "closed"] | None = None
+    """Addresses that may register: all, those of ``registration_domains``, invited ones, or none.
+    Default: personal: ``open``; shared: ``invite``."""
+    registration_domains: CommaSeparated = Field(default="", validate_default=True)
+    """Domains whose addresses may register if ``registration`` is ``domains``:
+    ``example.com,example.org``."""
+    hide_accounts: bool = False
+    """``1``: responses do not reveal whether an address is registered or invited; a registered
+    address gets a mail instead of a code."""
+    invitation_seconds: int = Field(default=7 * 24 * 3600, ge=60)
+    """Validity of an invitation that names no other."""
     token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
-    """Lifetime of a sign-in."""
+    """Time after which an unused session ends."""
+    token_max_seconds: int = Field(default=180 * 24 * 3600, ge=60)
+    """Maximum lifetime of a session, however often it is used."""
     smtp_host: HostName | None = None
     """Mail server for verification codes. Without it, mails are files in ``outbox/`` of the data
     directory for 10 minutes."""
@@ -297,6 +317,15 @@ class Settings(BaseSettings):
         return proxied or not ip_address(self._listen_address.partition("%")[0]).is_loopback
 
     @property
+    def registration_mode(self) -> Literal["open", "domains", "invite", "closed"]:
+        """Addresses that may register."""
+        return self.registration or ("invite" if self.shared else "open")
+
+    def permitted_domains(self) -> list[str]:
+        """Return the domains of ``registration_domains``."""
+        return [domain.removeprefix("@") for domain in _items(self.registration_domains)]
+
+    @property
     def slots_per_user(self) -> int | None:
         """Maximum number of one user's tasks that run at once; None: no limit."""
         if self.user_slots is not None:
@@ -406,6 +435,25 @@ class Settings(BaseSettings):
             return checked_base_url(url) if url else None
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("registration", mode="before")
+    @classmethod
+    def _parse_empty_mode(cls, mode: object) -> object:
+        """Treat an empty variable as not set."""
+        return mode or None
+
+    @field_validator("registration_domains")
+    @classmethod
+    def _check_domains(cls, domains: str, found: ValidationInfo) -> str:
+        if found.data.get("registration") == "domains" and not _items(domains):
+            raise ValueError("must name a domain, because BERAY_REGISTRATION is domains")
+        for domain in _items(domains):
+            if not re.fullmatch(r"@?[\w-]+(\.[\w-]+)*", domain):
+                raise ValueError(
+                    f"{domain!r} is not a domain; give a comma-separated list such as "
+                    "example.com,example.org"
+                )
+        return domains
 
     @model_validator(mode="after")
     def _check_s3(self) -> Self:

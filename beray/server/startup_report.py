@@ -81,6 +81,7 @@ def collect(
             network(settings, decision, network_state),
             data_directory(settings.data_dir, settings.reserve_bytes),
             secrets(os.environ),
+            registration(settings),
             mail(settings),
             proxy(settings, url),
             descriptors(open_files.measured(settings.max_runs)),
@@ -208,6 +209,24 @@ def secrets(environ: Mapping[str, str]) -> Finding:
     if not names:
         return Finding("secrets", "no variable of the server has the name of a secret")
     return Finding("secrets", f"redacted in events: {names}")
+
+
+def registration(settings: Settings) -> Finding:
+    """Return the finding for the addresses that may register."""
+    mode = settings.registration_mode
+    value = {
+        "open": "open to all addresses",
+        "domains": f"open to addresses of {', '.join(settings.permitted_domains())}",
+        "invite": "by invitation (beray admin invite ADDRESS)",
+        "closed": "closed",
+    }[mode]
+    warning = None
+    if mode == "open" and settings.shared:
+        warning = (
+            "All clients that reach the server can register and run tasks. Set "
+            "BERAY_REGISTRATION=invite."
+        )
+    return Finding("registration", value, warning)
 
 
 def mail(settings: Settings) -> Finding:

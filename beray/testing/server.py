@@ -64,7 +64,7 @@ class RunningServer:
 
         Args:
             data_dir: Data directory, which is created if it does not exist.
-            settings: Settings, such as ``{"BERAY_SLOTS": "1"}``.
+            settings: Settings, such as ``{"BERAY_SLOTS": "1"}``. Registration is open by default.
             cheap_passwords: Hash passwords with the minimum cost, so that accounts are created
                 quickly. False uses the cost of a normal server.
             environ: Further settings, such as ``BERAY_SLOTS="1"``. BeRay settings in the
@@ -75,7 +75,8 @@ class RunningServer:
         """
         data_dir.mkdir(parents=True, exist_ok=True)
         inherited = {key: value for key, value in os.environ.items() if key[:6] != "BERAY_"}
-        environ = {**inherited, **(settings or {}), **environ}
+        defaults = {"BERAY_REGISTRATION": "open"}  # shared servers need invitations otherwise
+        environ = {**inherited, **defaults, **(settings or {}), **environ}
         server = cls(data_dir, free_port(), environ, cheap_passwords=cheap_passwords)
         server._spawn()
         return server

@@ -12,6 +12,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
 
+from beray.schema import SCOPES
 from beray.testing import RunningServer, access_token, raw_request
 from beray.testing.server import free_port
 from tests.documentation.model_replies import openai_reply, plain_reply
@@ -87,7 +88,7 @@ class PageSetup:
         self.running.enter_context(server)
         with server.sign_up(ADDRESS, PASSWORD) as client:
             token = access_token(client)
-            body = {"name": "documentation", "agent_id": "night"}
+            body = {"name": "documentation", "agent_id": "night", "scopes": list(SCOPES)}
             created: Any = raw_request(client, "POST", "/api/v1/apikeys/", json=body)
             key = created.json()["key"]
         self.environ |= {"SERVER_URL": server.url, "SERVER_TOKEN": token, "SERVER_KEY": key}

@@ -135,8 +135,8 @@ def test_pending_codes_are_limited(tmp_path: Path) -> None:
         row = ("", "2026-01-01T00:00:00.000000Z", "9999-01-01T00:00:00.000000Z", 0)
         change_database(
             server,
-            "INSERT INTO verification_codes (email, client, digest, sent_at, expires_at, wrong_tries)"
-            " VALUES (?, 'x', ?, ?, ?, ?)",
+            "INSERT INTO verification_codes (purpose, email, client, digest, sent_at, "
+            "expires_at, wrong_tries) VALUES ('registration', ?, 'x', ?, ?, ?, ?)",
             [(f"{n}@example.test", *row) for n in range(1_000)],
         )
         answer = request_code(server, "one-more@example.test", OWNER)

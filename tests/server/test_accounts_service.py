@@ -14,13 +14,14 @@ from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
 
 from beray.server.accounts import password_hashing
+from beray.server.accounts.actors import Actor
 from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.http.client_address import Client
 from beray.server.http.errors import ApiHTTPError
 from beray.server.settings import Settings
 from tests.repositories import Repositories, opened
 
-CLIENT = Client("192.0.2.1", False)
+ACTOR = Actor(Client("192.0.2.1", False))
 EMAIL = "ada@example.test"
 
 
@@ -41,13 +42,15 @@ def service(repositories: Repositories, tmp_path: Path) -> AbstractAsyncContextM
         accounts=repositories.accounts,
         tokens=repositories.tokens,
         codes=repositories.codes,
+        invitations=repositories.invitations,
+        audit=repositories.audit,
     )
 
 
 async def sign_in(accounts: Accounts, password: str) -> int:
     """Return the HTTP status of a sign-in."""
     try:
-        await accounts.sign_in(EMAIL, password, CLIENT)
+        await accounts.sign_in(EMAIL, password, ACTOR)
     except ApiHTTPError as error:
         return error.status
     return 200
@@ -122,7 +125,7 @@ async def test_only_a_password_with_two_forms_is_verified_twice(
 
 def test_a_hash_that_has_changed_in_the_meantime_is_kept(repositories: Repositories) -> None:
     user = repositories.accounts.create(EMAIL, "new")
-    repositories.accounts.replace_password(user.id, "old", "rehashed")
+    repositories.accounts.rehash_password(user.id, "old", "rehashed")
     assert stored_hash(repositories) == "new"
 
 

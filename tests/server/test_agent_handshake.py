@@ -21,6 +21,7 @@ from beray.agent import AgentApi, AgentBusyException, AgentException
 from beray.server.setting_types.address_users import AddressUser, email_of, parse_users
 from beray.testing import RunningServer, access_token
 from tests.network_support import needs_own_network
+from tests.server.account_requests import rows
 from tests.shared_servers import ServerPool
 from tests.support import text
 
@@ -197,6 +198,9 @@ async def test_a_listed_address_is_a_fixed_user(tmp_path: Path) -> None:
             # Nothing else is open to the address.
             for path in ("/api/v1/tasks/", "/v1/prefabs"):
                 assert await to_thread(status_of, server.url + path) == 401
+            disable = "UPDATE users SET disabled_at = created_at WHERE email = ?"
+            rows(server, disable, email)
+            assert (await refused(address(server)))[0] == 401
         assert (await refused(address(server, "/v1/agent_ws/a%00/")))[0] == 422
         assert chat["id"]
 

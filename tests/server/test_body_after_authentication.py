@@ -23,6 +23,10 @@ PUBLIC = {
     ("POST", "/api/v1/auth/register"): 413,
     ("POST", "/api/v1/auth/login"): 413,
     ("POST", "/api/v1/auth/token"): 413,
+    ("POST", "/api/v1/auth/request-password-reset"): 413,
+    ("POST", "/api/v1/auth/reset-password"): 413,
+    ("POST", "/api/v1/auth/setup"): 413,
+    ("GET", "/setup"): 200,
     ("POST", "/v1/auth/convert_to_internal_token"): 401,
 }
 """Requests that need no token, and the response to a body of which only the length was sent."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
+from beray.server.accounts.actors import Actor
 from beray.server.accounts.verification_codes import VerificationCodes
 from beray.server.http.client_address import Client
 from beray.server.objects.local import BUCKET, LocalObjectStore
 from beray.server.objects.signing import UrlSigner
 from beray.server.objects.temporary import TemporaryObjects
 from beray.server.prefabs.secrets import PrefabSecrets
+from beray.server.storage.api_keys import NewApiKey
 from beray.server.storage.database_errors import StorageError, is_full
 from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
 from beray.server.storage.log_transaction import NewEvent
@@ -26,6 +28,7 @@ from tests.small_disk import fill, mounted
 
 RESERVE = 4 * 1024 * 1024
 ADDRESS = "new@example.test"
+PURPOSE: Final = "registration"
 
 
 class Full(NamedTuple):
@@ -39,6 +42,8 @@ class Full(NamedTuple):
     objects: LocalObjectStore
     temporary: TemporaryObjects
     user_id: int
+    other_id: int
+    gone_id: int
     task_id: int
     key_id: int
     token: str
@@ -64,16 +69,18 @@ def store_data(disk: Path, repositories: Repositories, workspaces: Workspaces) -
     secrets = PrefabSecrets(secrets=repositories.prefab_secrets, data_dir=disk)
     codes = VerificationCodes(codes=repositories.codes)
     user = repositories.accounts.create("ada@example.test", "hash")
+    other = repositories.accounts.create("bob@example.test", "hash")
+    gone = repositories.accounts.create("eve@example.test", "hash")
     task = repositories.tasks.create(user.id, TaskSpec("!true"), held=True)
     workspaces.create(task.id)
     (workspaces.path(task.id) / "file").write_bytes(b"x")
     events = [NewEvent(task.id, seq, "X", "{}") for seq in (1, 2)]
     repositories.events.transact(lambda log: log.insert(events), wait=10.0, with_reserve=False)
-    repositories.tokens.create("ended", user.id, 60.0)
-    key, _ = repositories.api_keys.create(user.id, "key", None)
+    repositories.start_session("ended", user.id)
+    key, _ = repositories.api_keys.create(user.id, NewApiKey("key", None))
     secrets.put(user.id, "prefab", "name", "value")
     token = repositories.internal_tokens.create(user.id, None, 60.0)
-    code = codes.issue(ADDRESS, Client("127.0.0.1", local=True))
+    code = codes.issue(PURPOSE, ADDRESS, Client("127.0.0.1", local=True))
 
     async def put() -> None:
         for name in ("w/1/kept", "w/1/s/gone"):
@@ -83,7 +90,7 @@ def store_data(disk: Path, repositories: Repositories, workspaces: Workspaces) -
     asyncio.run(put())
     return Full(
         disk, repositories, workspaces, secrets, codes, objects, temporary,
-        user.id, task.id, key.id, token, code,
+        user.id, other.id, gone.id, task.id, key.id, token, code,
     )  # fmt: skip
 
 
@@ -91,9 +98,18 @@ def delete(at: Full, name: str) -> None:
     assert asyncio.run(at.objects.delete([name])) == 1
 
 
+RECORD = Actor(Client("127.0.0.1", local=True)).record("test")
 RECOVERY: dict[str, Callable[[Full], Any]] = {
-    "sign in": lambda at: at.repositories.tokens.create("new", at.user_id, 60.0),
-    "rehash a password": lambda at: at.repositories.accounts.replace_password(
+    "record a failed sign-in": lambda at: at.repositories.audit.add(RECORD),
+    "disable an account": lambda at: at.repositories.accounts.set_disabled(
+        at.other_id, RECORD, disabled=True
+    ),
+    "delete an account": lambda at: at.repositories.accounts.begin_deletion(at.gone_id, RECORD),
+    "force a password": lambda at: at.repositories.accounts.force_password(
+        at.other_id, "other", RECORD
+    ),
+    "sign in": lambda at: at.repositories.start_session("new", at.user_id),
+    "rehash a password": lambda at: at.repositories.accounts.rehash_password(
         at.user_id, "hash", "other"
     ),
     "sign out": lambda at: at.repositories.tokens.delete("ended"),
@@ -107,8 +123,8 @@ RECOVERY: dict[str, Callable[[Full], Any]] = {
     "release a prefab's id": lambda at: at.repositories.prefab_authors.delete("prefab"),
     "delete an object": lambda at: delete(at, "w/1/kept"),
     "delete temporary objects": lambda at: asyncio.run(at.temporary.clean("w/1/s/")),
-    "withdraw a code": lambda at: at.codes.withdraw(ADDRESS, at.code),
-    "remove codes": lambda at: at.codes.remove(ADDRESS),
+    "withdraw a code": lambda at: at.codes.withdraw(PURPOSE, ADDRESS, at.code),
+    "remove codes": lambda at: at.codes.remove(PURPOSE, ADDRESS),
     "remove expired codes": lambda at: at.codes.remove_expired(),
     "delete a task": lambda at: at.repositories.tasks.delete(at.task_id),
     "remove a work_dir": lambda at: at.workspaces.remove(at.task_id),
@@ -122,9 +138,16 @@ ORDINARY: dict[str, Callable[[Full], Any]] = {
     "add a user": lambda at: at.repositories.accounts.create("b@example.test", None),
     "add a task": lambda at: at.repositories.tasks.create(at.user_id, TaskSpec("!true"), held=True),
     "add a chat": lambda at: at.repositories.chats.create(at.user_id, "chat"),
-    "add an API key": lambda at: at.repositories.api_keys.create(at.user_id, "another", None),
+    "add an API key": lambda at: at.repositories.api_keys.create(
+        at.user_id, NewApiKey("another", None)
+    ),
+    "invite an address": lambda at: at.repositories.invitations.put(
+        "c@example.test", "user", "", 60.0, RECORD
+    ),
     "put a secret": lambda at: at.secrets.put(at.user_id, "prefab", "other", "value"),
-    "issue a code": lambda at: at.codes.issue("c@example.test", Client("127.0.0.1", local=True)),
+    "issue a code": lambda at: at.codes.issue(
+        PURPOSE, "c@example.test", Client("127.0.0.1", local=True)
+    ),
 }
 
 
@@ -148,7 +171,7 @@ def test_a_recovery_operation_succeeds(full: Full, name: str) -> None:
 def test_an_ordinary_write_is_rejected_and_the_reserve_stays(full: Full, name: str) -> None:
     use_up(full)
     # A recovery uses the reserve; no ordinary write may take what it has not given back.
-    full.repositories.tokens.create(name, full.user_id, 60.0)
+    full.repositories.start_session(name, full.user_id)
     use_up(full)
     with pytest.raises(StorageError) as caught:
         ORDINARY[name](full)

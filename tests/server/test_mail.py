@@ -19,8 +19,9 @@ from aiosmtpd.smtp import Session as SmtpSession
 from sqlalchemy import func, select, update
 
 from beray import APIError, UnprocessableEntityError
+from beray.server.accounts import code_mails
 from beray.server.accounts import mail as mail_module
-from beray.server.accounts import service as accounts_module
+from beray.server.accounts.actors import Actor
 from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.http.client_address import Client
 from beray.server.http.errors import ApiHTTPError
@@ -30,9 +31,10 @@ from beray.server.storage.times import utc_now
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD, free_port
 from tests.repositories import Repositories, opened
-from tests.support import until
+from tests.server.account_requests import ask, first_administrator, sign_up
+from tests.support import PROMPT_SECONDS, until
 
-CLIENT = Client("192.0.2.1", False)
+ACTOR = Actor(Client("192.0.2.1", False))
 
 
 class Inbox:
@@ -165,6 +167,50 @@ def test_a_rejection_by_the_mail_server_is_reported(
             client.request_verification_code("ada@example.test")
 
 
+def test_resets_invitations_and_notices_are_mailed(tmp_path: Path) -> None:
+    with (
+        smtp_server(utf8=True) as (inbox, settings),
+        RunningServer.start(
+            tmp_path / "data",
+            settings,
+            BERAY_REGISTRATION="invite",
+            BERAY_HIDE_ACCOUNTS="1",
+        ) as server,
+    ):
+        admin = first_administrator(server)
+        made = ask(server, "POST", "/admin/invitations", admin, {"email": "ada@example.test"})
+        assert made.json()["mailed"] is True
+        assert inbox.recipients == ["ada@example.test"]
+        assert b"root@example.test invites you" in inbox.mails[0]
+        email = {"email": "ada@example.test"}
+        ask(server, "POST", "/auth/request-verification-code", body=email)
+        until(lambda: len(inbox.mails) == 2)
+        with server.client() as client:
+            client.register("ada@example.test", inbox.newest_code(), PASSWORD)
+        ask(server, "POST", "/auth/request-password-reset", body=email)
+        until(lambda: len(inbox.mails) == 3)
+        reset = {**email, "verification_code": inbox.newest_code(), "password": "a new password"}
+        assert ask(server, "POST", "/auth/reset-password", body=reset).status_code == 200
+        ask(server, "POST", "/auth/request-verification-code", body={"email": "root@example.test"})
+        until(lambda: len(inbox.mails) == 4)
+        assert b"You already have a BeRay account" in inbox.mails[3]
+        inbox.rcpt_status = "550 no such user"
+        failed = ask(server, "POST", "/admin/invitations", admin, {"email": "bob@example.test"})
+        assert (failed.status_code, failed.json()["mailed"]) == (201, False)
+
+
+def test_a_reset_does_not_wait_for_the_mail_server(tmp_path: Path, silent_port: int) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        email, _ = sign_up(server)
+        server.restart(**environ(silent_port))
+        # Neither the duration nor the response reveals that the address has an account.
+        for address in (email, "nobody@example.test"):
+            body = {"email": address}
+            answer = ask(server, "POST", "/auth/request-password-reset", body=body)
+            assert answer.status_code == 200
+            assert answer.elapsed.total_seconds() < PROMPT_SECONDS
+
+
 def test_mails_of_the_whole_server_are_limited(tmp_path: Path) -> None:
     with smtp_server(utf8=False) as (inbox, settings):
         with RunningServer.start(tmp_path / "data", settings, BERAY_MAILS_PER_HOUR="3") as server:
@@ -193,8 +239,8 @@ async def waiting(
     tmp_path: Path, silent_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Accounts, Repositories]]:
     """The service of accounts, with the silent mail server and short waits."""
-    monkeypatch.setattr(accounts_module, "MAIL_RESPONSE_SECONDS", 0.05)
-    monkeypatch.setattr(accounts_module, "EXPIRY_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(code_mails, "MAIL_RESPONSE_SECONDS", 0.05)
+    monkeypatch.setattr(code_mails, "EXPIRY_INTERVAL_SECONDS", 0.05)
     monkeypatch.setattr(mail_module, "SMTP_TIMEOUT_SECONDS", 0.5)
     for name, value in environ(silent_port).items():
         monkeypatch.setenv(name, value)
@@ -209,6 +255,8 @@ def service(repositories: Repositories, tmp_path: Path) -> AbstractAsyncContextM
         accounts=repositories.accounts,
         tokens=repositories.tokens,
         codes=repositories.codes,
+        invitations=repositories.invitations,
+        audit=repositories.audit,
     )
 
 
@@ -221,23 +269,23 @@ async def test_a_request_does_not_wait_for_a_slow_mail_server(
     waiting: tuple[Accounts, Repositories],
 ) -> None:
     accounts, repositories = waiting
-    await accounts.send_code("slow@example.test", CLIENT)
+    await accounts.send_code("slow@example.test", ACTOR)
     with pytest.raises(ApiHTTPError, match="Request another one"):
-        await accounts.send_code("slow@example.test", CLIENT)
+        await accounts.send_code("slow@example.test", ACTOR)
     # The delivery fails, and another code can be requested at once.
     await asyncio.to_thread(until, lambda: pending(repositories) == 0)
-    await accounts.send_code("slow@example.test", CLIENT)
+    await accounts.send_code("slow@example.test", ACTOR)
 
 
 async def test_mails_that_are_being_sent_are_limited(
     waiting: tuple[Accounts, Repositories], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounts_module, "MAX_DELIVERIES", 6)
+    monkeypatch.setattr(code_mails, "MAX_DELIVERIES", 6)
     accounts, repositories = waiting
     for number in range(6):
-        await accounts.send_code(f"{number}@example.test", CLIENT)
+        await accounts.send_code(f"{number}@example.test", ACTOR)
     with pytest.raises(ApiHTTPError, match="6 mails are being sent") as caught:
-        await accounts.send_code("6@example.test", CLIENT)
+        await accounts.send_code("6@example.test", ACTOR)
     assert caught.value.status == 503
     assert caught.value.retry_after
     await asyncio.to_thread(until, lambda: pending(repositories) == 0)
@@ -247,8 +295,8 @@ async def test_deliveries_end_with_the_server(
     tmp_path: Path, waiting: tuple[Accounts, Repositories]
 ) -> None:
     accounts, repositories = waiting
-    async with accounts.running():
-        await accounts.send_code("unsent@example.test", CLIENT)
+    async with accounts.mails.running():
+        await accounts.send_code("unsent@example.test", ACTOR)
         assert pending(repositories) == 1
     assert pending(repositories) == 0
 
@@ -256,10 +304,10 @@ async def test_deliveries_end_with_the_server(
 async def test_codes_expire_while_the_server_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounts_module, "EXPIRY_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(code_mails, "EXPIRY_INTERVAL_SECONDS", 0.05)
     with opened(tmp_path / "db.sqlite3") as repositories:
         async with service(repositories, tmp_path) as accounts:
-            await accounts.send_code("late@example.test", CLIENT)
+            await accounts.send_code("late@example.test", ACTOR)
             assert pending(repositories) == 1
             (path,) = (tmp_path / "outbox").iterdir()
             os.utime(path, (time.time() - 601,) * 2)
@@ -273,5 +321,5 @@ async def test_an_outbox_that_cannot_be_written_is_reported(tmp_path: Path) -> N
     with opened(tmp_path / "db.sqlite3") as repositories:
         async with service(repositories, tmp_path) as accounts:
             with pytest.raises(ApiHTTPError, match="outbox") as caught:
-                await accounts.send_code("ada@example.test", CLIENT)
+                await accounts.send_code("ada@example.test", ACTOR)
             assert caught.value.status == 503

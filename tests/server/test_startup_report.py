@@ -26,7 +26,8 @@ from tests.support import until
 
 ISOLATED = Decision("bubblewrap")
 OWN_NETWORK = NetworkState("own")
-NAMES = ["user", "sandbox", "network", "data directory", "secrets", "mail", "proxy", "open files"]
+NAMES = ["user", "sandbox", "network", "data directory", "secrets", "registration",
+         "mail", "proxy", "open files"]  # fmt: skip
 MAIL = {"smtp_host": "smtp.example"}
 PROXIED = {"public_url": "https://beray.example", "trusted_proxies": "192.0.2.1"}
 

@@ -9,13 +9,17 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, create_engine, select
+from sqlalchemy import MetaData, create_engine, delete, select, update
+from sqlalchemy.exc import DatabaseError
 
 from beray.server.storage import migrations
+from beray.server.storage.api_keys import scopes_of
+from beray.server.storage.audit import AuditRecord
 from beray.server.storage.database import Database, UnusableDatabase
+from beray.server.storage.digests import secret_digest
 from beray.server.storage.log_transaction import LogTransaction, NewEvent
 from beray.server.storage.sqlite.engine import WAL_BYTES
-from beray.server.storage.tables import VerificationCode
+from beray.server.storage.tables import AuditEntry, Token, VerificationCode
 from beray.server.storage.tasks import TaskSpec
 from beray.server.storage.times import utc_now
 from tests.repositories import opened
@@ -92,6 +96,51 @@ def test_a_pending_code_outlives_the_upgrade(tmp_path: Path) -> None:
         (kept,) = session.scalars(select(VerificationCode))
     database.close()
     assert (kept.email, kept.client, kept.digest, kept.wrong_tries) == (code[0], "", code[1], 2)
+
+
+def test_sessions_and_api_keys_survive_the_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite3"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0011")
+        for statement in (
+            "INSERT INTO users (id, email, password_hash, created_at)"
+            " VALUES (1, 'ada@example.test', 'hash', '')",
+            f"INSERT INTO tokens VALUES ('one', 1, '{utc_now()}', '{utc_now(60.0)}')",
+            f"INSERT INTO tokens VALUES ('two', 1, '{utc_now()}', '{utc_now(60.0)}')",
+            "INSERT INTO api_keys (user_id, name, digest, start, created_at)"
+            f" VALUES (1, 'key', '{secret_digest('sk-key')}', 'sk-', '')",
+        ):
+            connection.exec_driver_sql(statement)
+        connection.commit()
+    engine.dispose()
+    with opened(path) as repositories:
+        found = repositories.tokens.find("one", 3600.0)
+        assert found is not None and found.user.role == "user"
+        assert found.session.expires_at > utc_now(3000.0)
+        sessions = repositories.tokens.list_all(1)
+        assert len({session.id for session in sessions} - {None}) == 2
+        key = repositories.api_keys.find("sk-key")
+        assert key is not None and scopes_of(key.key) == ("gateway",)
+        assert not repositories.accounts.has_administrator()
+        with pytest.raises(DatabaseError, match="append-only"):
+            repositories.audit.add(AuditRecord("", "", "test", "", ""))
+            with repositories.database.writing() as session:
+                session.execute(delete(AuditEntry))
+
+
+def test_a_busy_database_does_not_delay_uses_of_sessions(tmp_path: Path) -> None:
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        repositories.start_session("d", repositories.user_id(), 3600.0)
+        with repositories.database.writing() as session:
+            session.execute(update(Token).values(last_used_at=None))
+        with repositories.database.writing():
+            # The first use waits for the lock for a second, later ones do not try.
+            for _ in range(100):
+                assert repositories.tokens.find("d", 3600.0) is not None
+        assert repositories.tokens.find("d").session.last_used_at is None  # type: ignore[union-attr]
 
 
 def test_stored_data_survives_a_restart(tmp_path: Path) -> None:

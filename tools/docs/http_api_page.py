@@ -24,6 +24,7 @@ _BADGE: Final = "*BeRay extension*"
 _SSE: Final = "text/event-stream"
 _TITLES: Final = {
     "accounts": "Accounts",
+    "administration": "Administration",
     "tasks": "Tasks",
     "files": "Files of tasks",
     "chats": "Chats",
@@ -90,9 +91,28 @@ def _section(method: str, path: str, operation: Schema) -> str:
     parts = [f"### `{heading(method, path)}`\n"]
     if is_extension(operation):
         parts.append(f"{_BADGE}\n")
-    parts += [f"{_description(operation)}\n", _parameters(operation), _body(operation)]
+    parts += [f"{_description(operation)}\n", _credentials(operation)]
+    parts += [_parameters(operation), _body(operation)]
     parts.append(_responses(operation))
     return "\n".join(part for part in parts if part)
+
+
+def _credentials(operation: Schema) -> str:
+    """Return the line with the credentials that a call accepts."""
+    accepted = {
+        name: scopes for one in operation.get("security", []) for name, scopes in one.items()
+    }
+    if not accepted:
+        return ""
+    if len(accepted) > 1:
+        text = "`X-Internal-Token`, `X-API-Key`, or the access token of a session."
+    elif accepted["HTTPBearer"] == ["administrator"]:
+        text = "session of an administrator."
+    elif scopes := accepted["HTTPBearer"]:
+        text = f"session, or API key with the scope {' or '.join(map(code, scopes))}."
+    else:
+        text = "session."
+    return f"Credential: {text}\n"
 
 
 def _parameters(operation: Schema) -> str:

@@ -1,60 +1,80 @@
-"""Service of accounts: registration, sign-in and access tokens.
+"""Service of accounts: registration, sign-in, passwords and addresses.
 
 Only the argon2 hash of a password is stored, and only the SHA-256 of a code or a token.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.sanitize import normalized_password
+from beray.server.accounts.actors import Actor
+from beray.server.accounts.code_mails import CodeMails
 from beray.server.accounts.email_address import EmailAddress, account_key, parse_email
 from beray.server.accounts.login_limits import LoginLimits
-from beray.server.accounts.mail import MailAddressRejected, MailDeliveryError, Mailer
+from beray.server.accounts.mail import Mailer
 from beray.server.accounts.mail_limits import MailLimits
+from beray.server.accounts.password_check import PasswordCheck, wrong_password
 from beray.server.accounts.password_hashing import PasswordHashing
-from beray.server.accounts.verification_codes import CODE_SECONDS, VerificationCodes
-from beray.server.http.client_address import Client
-from beray.server.http.errors import ApiHTTPError
+from beray.server.accounts.password_policy import check_new_password
+from beray.server.accounts.registration_policy import RegistrationPolicy
+from beray.server.accounts.verification_codes import VerificationCodes, code_expired
+from beray.server.http.errors import ApiHTTPError, InvalidField
 from beray.server.settings import Settings
-from beray.server.storage.accounts import AccountExists, AccountRepository
-from beray.server.storage.database_errors import StorageError
+from beray.server.storage.accounts import (
+    DELETED_PREFIX,
+    AccountExists,
+    AccountGone,
+    AccountRepository,
+    AdministratorExists,
+    CodeUsed,
+    NotInvited,
+)
+from beray.server.storage.audit import AuditRepository
 from beray.server.storage.digests import secret_digest
+from beray.server.storage.invitations import InvitationRepository
 from beray.server.storage.tables import User
-from beray.server.storage.tokens import TokenRepository
+from beray.server.storage.tokens import (
+    PasswordChanged,
+    SessionLifetime,
+    SessionOrigin,
+    TokenRepository,
+)
 from beray.server.storage.verification_codes import VerificationCodeRepository
 
 LOCAL_EMAIL: Final = "local@localhost"
 """Address of the user of an embedded server."""
 LOCAL_TOKEN_SECONDS: Final = 10 * 365 * 24 * 3600.0
-EXPIRY_INTERVAL_SECONDS: Final = 60.0
-MAIL_RESPONSE_SECONDS: Final = 10.0
-"""Maximum wait of a request for the mail server. A slower delivery continues in the background."""
-MAX_DELIVERIES: Final = 100
-_BUSY_SECONDS: Final = 30
+_LOCAL_LIFETIME: Final = SessionLifetime(LOCAL_TOKEN_SECONDS, LOCAL_TOKEN_SECONDS)
 
 log = structlog.get_logger("beray.accounts")
 
 
+class SignedIn(NamedTuple):
+    """A user, the access token of a new session, and the digests of sessions that ended."""
+
+    user: User
+    token: str
+    ended: list[str]
+
+
 class Accounts:
-    """Registration and sign-in of users. Used on one event loop.
+    """Accounts of users. Used on one event loop.
 
     Args:
         accounts: Repository of accounts.
-        tokens: Repository of access tokens.
-        mailer: Sender of verification codes.
-        mail_limits: Rate limits of verification mails.
+        tokens: Repository of sessions.
+        audit: Repository of the audit log.
+        mails: Sender of verification codes.
         codes: Verification codes.
-        hashing: Workers that hash passwords.
-        login_limits: Rate limits of wrong passwords.
-        token_seconds: Lifetime of an access token.
+        passwords: Checks of passwords.
+        policy: Decision who may register.
+        lifetime: Durations of sessions.
     """
 
     def __init__(
@@ -62,187 +82,342 @@ class Accounts:
         *,
         accounts: AccountRepository,
         tokens: TokenRepository,
-        mailer: Mailer,
-        mail_limits: MailLimits,
+        audit: AuditRepository,
+        mails: CodeMails,
         codes: VerificationCodes,
-        hashing: PasswordHashing,
-        login_limits: LoginLimits,
-        token_seconds: float,
+        passwords: PasswordCheck,
+        policy: RegistrationPolicy,
+        lifetime: SessionLifetime,
     ) -> None:
+        self.mails = mails
+        self.passwords = passwords
         self._accounts = accounts
         self._tokens = tokens
-        self._mailer = mailer
-        self._mail_limits = mail_limits
+        self._audit = audit
         self._codes = codes
-        self._hashing = hashing
-        self._login_limits = login_limits
-        self._token_seconds = token_seconds
-        self._deliveries: set[asyncio.Task[None]] = set()
+        self._policy = policy
+        self._lifetime = lifetime
 
-    async def send_code(self, email: str, client: Client) -> None:
+    async def user(self, spellings: tuple[str, ...]) -> User | None:
+        """Return the user that is registered under one of these forms of an e-mail address."""
+        return await self.passwords.find(spellings)
+
+    # Registration
+
+    async def send_code(self, email: str, actor: Actor) -> None:
         """Mail a new verification code to ``email``.
 
-        Returns once the mail server has accepted the mail, or after ``MAIL_RESPONSE_SECONDS``;
-        the delivery then continues, and a failure is logged.
+        With ``BERAY_HIDE_ACCOUNTS``, a registered address gets a notice instead, and the result
+        does not reveal whether the address is registered or invited.
 
         Raises:
             ApiHTTPError: 422, the address is invalid or the mail server cannot deliver to it;
-                409, it is already registered; 429, too many codes were requested; 503, the mail
-                cannot be sent now.
+                403, the address may not register; 409, it is already registered; 429, too many
+                codes were requested; 503, the mail cannot be sent now.
         """
         address = parse_email(email)
-        self._mail_limits.add_request(client)
-        if address.text == LOCAL_EMAIL or await self.user(address.spellings) is not None:
-            raise _already_registered()
-        if len(self._deliveries) >= MAX_DELIVERIES:
-            raise ApiHTTPError(
-                503,
-                f"The code could not be mailed: {MAX_DELIVERIES} mails are being sent, which is "
-                f"the maximum. Try again in {_BUSY_SECONDS} s.",
-                _BUSY_SECONDS,
+        self.mails.add_request(actor.client)
+        if not self._policy.hides_accounts:
+            await self._require_new(address)
+            await self.mails.send("registration", address, actor.client)
+            return
+        self._require_permitted(self._policy.public_problem(address))
+        if await self._is_taken(address):
+            await self.mails.send_registered_notice(address, actor.client)
+            return
+        may_register = await self._policy.problem(address) is None
+        await self.mails.send_in_background(
+            "registration", address, actor.client, has_recipient=may_register
+        )
+
+    async def register(self, email: str, code: str, password: str, actor: Actor) -> SignedIn:
+        """Create an account, and start a session.
+
+        Raises:
+            ApiHTTPError: 422, the address, the password or the code is invalid; 403, the address
+                may not register; 409, it is already registered; 429, too many wrong codes were
+                sent; 429 or 503, too many passwords are waiting to be hashed.
+        """
+        address = parse_email(email)
+        if self._policy.hides_accounts:
+            self._require_permitted(self._policy.public_problem(address))
+        else:
+            await self._require_new(address)
+        normalized = await run_in_threadpool(check_new_password, password, address.text)
+        await run_in_threadpool(
+            self._codes.check, "registration", address.text, actor.client, code.strip()
+        )
+        hashed = await self.passwords.hash(normalized, actor)
+        record = actor.as_user(address.text).record("account.registered", address.text)
+        try:
+            user = await run_in_threadpool(
+                self._accounts.register,
+                address.text,
+                hashed,
+                needs_invitation=self._policy.needs_invitation,
+                record=record,
             )
-        self._mail_limits.add_mail()
-        try:
-            code = await run_in_threadpool(self._codes.issue, address.text, client)
-        except BaseException:
-            self._mail_limits.undo_mail()
-            raise
-        delivery = asyncio.create_task(self._deliver(address, code))
-        self._deliveries.add(delivery)
-        delivery.add_done_callback(self._delivered)
-        await asyncio.wait([delivery], timeout=MAIL_RESPONSE_SECONDS)
-        if delivery.done():
-            delivery.result()
+        except (AccountExists, NotInvited) as error:
+            if self._policy.hides_accounts:
+                raise code_expired() from None
+            if isinstance(error, AccountExists):
+                raise _already_registered() from None
+            raise ApiHTTPError(403, f"The invitation of {address.text} was used.") from None
+        await run_in_threadpool(self._codes.remove, "registration", address.text)
+        return SignedIn(user, await self._new_session(user, actor), [])
 
-    async def register(
-        self, email: str, code: str, password: str, client: Client
-    ) -> tuple[User, str]:
-        """Create an account; return it with an access token.
+    async def create_first_administrator(self, email: str, password: str, actor: Actor) -> SignedIn:
+        """Create the first administrator of a server, and start a session.
 
         Raises:
-            ApiHTTPError: 422, the address or the code is invalid; 409, the address is already
-                registered; 429, too many wrong codes were sent; 429 or 503, too many passwords
-                are waiting to be hashed.
+            ApiHTTPError: 422, the address or the password is invalid; 409, the address is already
+                registered, or the server has an administrator.
         """
         address = parse_email(email)
-        if await self.user(address.spellings) is not None:
-            raise _already_registered()
-        await run_in_threadpool(self._codes.check, address.text, client, code.strip())
-        async with self._hashing.worker(client.key):
-            hashed = await self._hashing.hash(normalized_password(password))
+        normalized = await run_in_threadpool(check_new_password, password, address.text)
+        hashed = await self.passwords.hash(normalized, actor)
+        record = actor.as_user(address.text).record("account.created", address.text)
         try:
-            user = await run_in_threadpool(self._accounts.create, address.text, hashed)
+            user = await run_in_threadpool(
+                self._accounts.create,
+                address.text,
+                hashed,
+                role="administrator",
+                record=record,
+                must_be_first_administrator=True,
+            )
         except AccountExists:
-            raise _already_registered() from None
-        await run_in_threadpool(self._codes.remove, address.text)
-        return user, await run_in_threadpool(self._new_token, user)
+            raise ApiHTTPError(
+                409,
+                f"{address.text} is already registered. To make it an administrator, stop the "
+                f"server and run: beray admin promote {address.text} --data-dir DIR",
+            ) from None
+        except AdministratorExists:
+            raise ApiHTTPError(409, "The server already has an administrator.") from None
+        return SignedIn(user, await self._new_session(user, actor), [])
 
-    async def sign_in(self, email: str, password: str, client: Client) -> tuple[User, str]:
-        """Return the account with this address and password, and a new access token.
+    # Sessions
+
+    async def sign_in(self, email: str, password: str, actor: Actor) -> SignedIn:
+        """Start a session of the account with this address and password.
 
         Raises:
-            ApiHTTPError: 401, the address or the password is wrong; 429, the client sent too
-                many wrong passwords; 429 or 503, too many passwords are waiting to be checked.
+            ApiHTTPError: 401, the address or the password is wrong; 403, the account is disabled;
+                429, the client sent too many wrong passwords; 429 or 503, too many passwords are
+                waiting to be checked.
         """
         spellings = account_key(email)
-        account = spellings[0]
-        self._login_limits.check(account, client)
-        suspicious = self._login_limits.has_failed(client)
-        async with self._hashing.worker(client.key, suspicious=suspicious):
-            # Checked again, because earlier attempts in the queue may have failed meanwhile.
-            self._login_limits.check(account, client)
-            user = await self.user(spellings)
-            matches = await self._matches(user, password)
-            if user is None or not matches:
-                self._login_limits.add_failure(account, client)
-                raise ApiHTTPError(401, "The e-mail address or the password is wrong.")
-            self._login_limits.clear(account, client)
-        return user, await run_in_threadpool(self._new_token, user)
+        user = await self.passwords.matching_user(spellings, password, actor)
+        if user is None:
+            await run_in_threadpool(self._audit.add, actor.record("sign-in.failed", spellings[0]))
+            raise wrong_password()
+        actor = actor.as_user(user.email)
+        if user.disabled_at is not None:
+            await run_in_threadpool(self._audit.add, actor.record("sign-in.refused", user.email))
+            raise ApiHTTPError(403, "The account is disabled. Ask an administrator.")
+        return SignedIn(user, await self._new_session(user, actor, "sign-in"), [])
 
     def sign_in_locally(self) -> str:
         """Return a new token for the user of an embedded server, and end older tokens."""
         user = self._accounts.find(LOCAL_EMAIL) or self._accounts.create(LOCAL_EMAIL, None)
         self._tokens.delete_all(user.id)
-        return self._new_token(user, LOCAL_TOKEN_SECONDS)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Remove expired codes and mails every minute during the block, then cancel deliveries."""
-        expiry = asyncio.create_task(self._expire())
-        try:
-            yield
-        finally:
-            ending = [expiry, *self._deliveries]
-            for task in ending:
-                task.cancel()
-            await asyncio.gather(*ending, return_exceptions=True)
-
-    async def _expire(self) -> None:
-        while True:
-            try:
-                await run_in_threadpool(self._codes.remove_expired)
-                await run_in_threadpool(self._mailer.remove_older, CODE_SECONDS)
-            except (OSError, StorageError) as error:
-                log.error("could not remove expired verification codes", exc_info=error)
-            await asyncio.sleep(EXPIRY_INTERVAL_SECONDS)
-
-    async def _deliver(self, address: EmailAddress, code: str) -> None:
-        try:
-            await self._mailer.send(
-                address,
-                "Your BeRay verification code",
-                f"Your verification code is {code}\n\n"
-                f"It is valid for {CODE_SECONDS / 60:.0f} minutes. "
-                "If you did not ask for it, ignore this mail.\n",
-            )
-        except BaseException as error:
-            await run_in_threadpool(self._codes.withdraw, address.text, code)
-            if isinstance(error, MailDeliveryError):
-                raise ApiHTTPError(503, f"The code could not be mailed: {error}.") from error
-            if isinstance(error, MailAddressRejected):
-                raise ApiHTTPError(
-                    422,
-                    f"The code could not be mailed to {address.text}: {error}. "
-                    "Use another address.",
-                ) from error
-            raise
-
-    def _delivered(self, delivery: asyncio.Task[None]) -> None:
-        self._deliveries.discard(delivery)
-        error = None if delivery.cancelled() else delivery.exception()
-        # The mailer has already logged a failure to send a mail.
-        if error is not None and not isinstance(error, ApiHTTPError):
-            log.error("the delivery of a verification mail crashed", exc_info=error)
-
-    async def _matches(self, user: User | None, password: str) -> bool:
-        """Return True if ``password`` is the password of ``user``. Call it within ``worker``.
-
-        Passwords are hashed in NFKC form. Hashes of an earlier version, of the password as it
-        was typed, are also accepted and then replaced. The work does not depend on whether the
-        account exists, so that the duration of a response does not reveal it.
-        """
-        stored = user.password_hash if user is not None else None
-        normalized = normalized_password(password)
-        if await self._hashing.verify(stored, normalized):
-            return True
-        if normalized == password or not await self._hashing.verify(stored, password):
-            return False
-        if user is not None and stored is not None:
-            hashed = await self._hashing.hash(normalized)
-            await run_in_threadpool(self._accounts.replace_password, user.id, stored, hashed)
-        return True
-
-    async def user(self, spellings: tuple[str, ...]) -> User | None:
-        """Return the user that is registered under one of these forms of an e-mail address."""
-        for spelling in spellings:
-            user = await run_in_threadpool(self._accounts.find, spelling)
-            if user is not None:
-                return user
-        return None
-
-    def _new_token(self, user: User, seconds: float | None = None) -> str:
         token = secrets.token_urlsafe(32)
-        self._tokens.create(secret_digest(token), user.id, seconds or self._token_seconds)
+        self._tokens.create(secret_digest(token), user, _LOCAL_LIFETIME, SessionOrigin())
+        return token
+
+    # Passwords
+
+    async def request_password_reset(self, email: str, actor: Actor) -> None:
+        """Mail a code for a new password, if the address has an account with a password.
+
+        The result does not reveal whether it has one.
+
+        Raises:
+            ApiHTTPError: 422, the address is invalid; 429, too many codes were requested; 503,
+                the server is at a limit.
+        """
+        address = parse_email(email)
+        self.mails.add_request(actor.client)
+        user = await self.user(address.spellings)
+        await self.mails.send_in_background(
+            "password reset", address, actor.client, has_recipient=_has_password(user)
+        )
+
+    async def reset_password(self, email: str, code: str, password: str, actor: Actor) -> SignedIn:
+        """Set a new password with a mailed code, end all sessions and start a new one.
+
+        Raises:
+            ApiHTTPError: 422, the address, the password or the code is invalid; 403, the account
+                is disabled; 429, too many wrong codes were sent; 429 or 503, too many passwords
+                are waiting to be hashed.
+        """
+        address = parse_email(email)
+        normalized = await run_in_threadpool(check_new_password, password, address.text)
+        key = await run_in_threadpool(
+            self._codes.check, "password reset", address.text, actor.client, code.strip()
+        )
+        user = await self.user(address.spellings)
+        if user is None or not _has_password(user):
+            raise code_expired()
+        hashed = await self.passwords.hash(normalized, actor)
+        actor = actor.as_user(user.email)
+        try:
+            ended = await run_in_threadpool(
+                self._accounts.reset_password,
+                user.id,
+                hashed,
+                key,
+                actor.record("password.reset", user.email),
+            )
+        except (CodeUsed, AccountGone):
+            raise code_expired() from None
+        await run_in_threadpool(self._codes.remove, "password reset", address.text)
+        user.password_hash = hashed
+        return SignedIn(user, await self._new_session(user, actor), ended)
+
+    async def change_password(
+        self, user: User, session: str, password: str, new_password: str, actor: Actor
+    ) -> list[str]:
+        """Change the password of a signed-in user, and end the other sessions.
+
+        Args:
+            user: The user.
+            session: Digest of the session that remains.
+            password: Current password.
+            new_password: New password.
+            actor: Sender of the request.
+
+        Returns:
+            Digests of the sessions that ended.
+
+        Raises:
+            ApiHTTPError: 403, the current password is wrong; 422, the new one is invalid; 409,
+                the password was changed meanwhile; 429 or 503, as for ``sign_in``.
+        """
+        normalized = await run_in_threadpool(
+            check_new_password, new_password, user.email, "new_password"
+        )
+        current = await self.require_password(user, password, actor)
+        if normalized == password:
+            raise InvalidField("new_password", "is the current one; choose another one")
+        hashed = await self.passwords.hash(normalized, actor)
+        ended = await run_in_threadpool(
+            self._accounts.change_password,
+            user.id,
+            current.password_hash,
+            hashed,
+            session,
+            actor.record("password.changed", user.email),
+        )
+        if ended is None:
+            raise ApiHTTPError(409, "The password was changed by another request meanwhile.")
+        return ended
+
+    async def require_password(self, user: User, password: str, actor: Actor) -> User:
+        """Verify the password of a signed-in user, and return the account with its hash.
+
+        Raises:
+            ApiHTTPError: 403, the password is wrong or the account has none; 429 or 503, as for
+                ``sign_in``.
+        """
+        if user.password_hash is None:
+            raise ApiHTTPError(403, "This account has no password.")
+        current = await self.passwords.matching_user((user.email,), password, actor)
+        if current is None or current.id != user.id:
+            await run_in_threadpool(self._audit.add, actor.record("password.wrong", user.email))
+            raise ApiHTTPError(403, "The password is wrong.")
+        return current
+
+    # Addresses
+
+    async def request_email_change(
+        self, user: User, email: str, password: str, actor: Actor
+    ) -> None:
+        """Mail a code to the current and to the new address of an account.
+
+        Raises:
+            ApiHTTPError: 403, the password is wrong; 422, the address is invalid; 409, it is
+                already registered; 429, too many codes were requested; 503, the mail cannot be
+                sent now.
+        """
+        address = parse_email(email)
+        self.mails.add_request(actor.client)
+        await self.require_password(user, password, actor)
+        taken = await self._is_taken(address)
+        if taken and not self._policy.hides_accounts:
+            raise _already_registered()
+        if not taken:
+            self._require_permitted(self._policy.public_problem(address))
+        current = parse_email(user.email)
+        await self.mails.send("old address", current, actor.client)
+        await self.mails.send_in_background(
+            "new address", address, actor.client, has_recipient=not taken
+        )
+
+    async def change_email(
+        self, user: User, email: str, codes: tuple[str, str], actor: Actor
+    ) -> User:
+        """Change the address of an account with the codes of both addresses.
+
+        Args:
+            user: The user.
+            email: New address.
+            codes: Code of the current address, and of the new one.
+            actor: Sender of the request.
+
+        Raises:
+            ApiHTTPError: 422, a code is wrong or has expired; 409, the new address was registered
+                meanwhile; 429, too many wrong codes were sent.
+        """
+        address = parse_email(email)
+        old = await run_in_threadpool(
+            self._codes.check, "old address", user.email, actor.client, codes[0].strip()
+        )
+        new = await run_in_threadpool(
+            self._codes.check, "new address", address.text, actor.client, codes[1].strip()
+        )
+        record = actor.record("email.changed", f"{user.email} to {address.text}")
+        try:
+            return await run_in_threadpool(
+                self._accounts.change_email, user.id, address.text, (old, new), record
+            )
+        except AccountExists:
+            raise _already_registered() from None
+        except (CodeUsed, AccountGone):
+            raise code_expired() from None
+
+    async def _require_new(self, address: EmailAddress) -> None:
+        if await self._is_taken(address):
+            raise _already_registered()
+        self._require_permitted(await self._policy.problem(address))
+
+    @staticmethod
+    def _require_permitted(problem: str | None) -> None:
+        if problem is not None:
+            raise ApiHTTPError(403, problem)
+
+    async def _is_taken(self, address: EmailAddress) -> bool:
+        return address.text == LOCAL_EMAIL or await self.user(address.spellings) is not None
+
+    async def _new_session(self, user: User, actor: Actor, action: str = "") -> str:
+        """Start a session and return its access token.
+
+        Raises:
+            ApiHTTPError: 401, the password or the account was changed meanwhile.
+        """
+        token = secrets.token_urlsafe(32)
+        record = actor.record(action, user.email) if action else None
+        try:
+            await run_in_threadpool(
+                self._tokens.create,
+                secret_digest(token),
+                user,
+                self._lifetime,
+                actor.origin,
+                record,
+            )
+        except PasswordChanged:
+            raise wrong_password() from None
         return token
 
 
@@ -253,20 +428,34 @@ async def running_accounts(
     accounts: AccountRepository,
     tokens: TokenRepository,
     codes: VerificationCodeRepository,
+    invitations: InvitationRepository,
+    audit: AuditRepository,
 ) -> AsyncIterator[Accounts]:
     """Create the accounts service of a server, and close it at the end of the block."""
+    verification = VerificationCodes(codes=codes)
+    mails = CodeMails(
+        mailer=Mailer(settings=settings, outbox=settings.data_dir / "outbox"),
+        limits=MailLimits(settings.mails_per_hour if settings.smtp_host else None),
+        codes=verification,
+    )
     service = Accounts(
         accounts=accounts,
         tokens=tokens,
-        mailer=Mailer(settings=settings, outbox=settings.data_dir / "outbox"),
-        mail_limits=MailLimits(settings.mails_per_hour if settings.smtp_host else None),
-        codes=VerificationCodes(codes=codes),
-        hashing=PasswordHashing(),
-        login_limits=LoginLimits(),
-        token_seconds=settings.token_seconds,
+        audit=audit,
+        mails=mails,
+        codes=verification,
+        passwords=PasswordCheck(accounts=accounts, hashing=PasswordHashing(), limits=LoginLimits()),
+        policy=RegistrationPolicy(settings=settings, invitations=invitations),
+        lifetime=SessionLifetime(settings.token_seconds, settings.token_max_seconds),
     )
-    async with service.running():
+    async with mails.running():
         yield service
+
+
+def _has_password(user: User | None) -> bool:
+    if user is None or user.email == LOCAL_EMAIL or user.email.startswith(DELETED_PREFIX):
+        return False
+    return user.role != "service" and user.disabled_at is None
 
 
 def _already_registered() -> ApiHTTPError:

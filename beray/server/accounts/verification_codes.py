@@ -1,5 +1,7 @@
 """Verification codes for e-mail addresses. Synchronous; called in threads.
 
+A code is valid for one purpose only: registration, reset of the password, or change of the address.
+
 Each client address that requests a code gets its own, so that a stranger's request or wrong guess
 does not invalidate the code of a user. Any valid code of an e-mail address is accepted from any
 client, because all of them are mailed to the same person.
@@ -17,14 +19,17 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from beray.server.http.client_address import Client
 from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.sliding_window import SlidingWindow
 from beray.server.storage.digests import secret_digest
 from beray.server.storage.tables import VerificationCode
-from beray.server.storage.verification_codes import VerificationCodeRepository
+from beray.server.storage.verification_codes import CodeKey, VerificationCodeRepository
+
+Purpose = Literal["registration", "password reset", "old address", "new address"]
+"""Operation that a code permits; the last two are the codes of a change of the address."""
 
 CODE_SECONDS: Final = 600.0
 CODE_TRIES: Final = 5
@@ -50,7 +55,7 @@ class VerificationCodes:
         self._guesses_of_others = SlidingWindow(GUESSES_OF_OTHERS, _HOUR)
         self._guesses_of_client = SlidingWindow(30, CODE_SECONDS)
 
-    def issue(self, email: str, client: Client) -> str:
+    def issue(self, purpose: Purpose, email: str, client: Client) -> str:
         """Return a new code, which replaces an earlier one that the client requested.
 
         Raises:
@@ -60,7 +65,7 @@ class VerificationCodes:
         code = f"{secrets.randbelow(10**6):06}"
         with self._codes.transaction() as codes:
             codes.delete_expired()
-            newest = codes.newest_sent_at(email)
+            newest = codes.newest_sent_at(purpose, email)
             wait = _seconds_until(newest, MAIL_INTERVAL_SECONDS) if newest else 0
             if wait:
                 raise ApiHTTPError(
@@ -70,7 +75,7 @@ class VerificationCodes:
                     wait,
                 )
             _require_space(codes.count())
-            wait = self._issued.try_add(email)
+            wait = self._issued.try_add((purpose, email))
             if wait:
                 raise ApiHTTPError(
                     429,
@@ -78,32 +83,36 @@ class VerificationCodes:
                     f"the maximum. Use the newest one, or request another one in {wait} s.",
                     wait,
                 )
-            codes.put(email, client.key, _digest(email, code), CODE_SECONDS)
+            codes.put(_key(purpose, email, code), client.key, CODE_SECONDS)
         return code
 
-    def withdraw(self, email: str, code: str) -> None:
+    def withdraw(self, purpose: Purpose, email: str, code: str) -> None:
         """Remove a code that could not be mailed, and do not count it."""
-        self._codes.delete(email, _digest(email, code))
-        self._issued.undo(email)
+        self._codes.delete(_key(purpose, email, code))
+        self._issued.undo((purpose, email))
 
-    def check(self, email: str, client: Client, code: str) -> None:
+    def check(self, purpose: Purpose, email: str, client: Client, code: str) -> CodeKey:
         """Check that the code is valid for the e-mail address; count a wrong one.
+
+        Returns:
+            Key with which the code is used up.
 
         Raises:
             ApiHTTPError: 422, the code is wrong or has expired, or the client's own code was
                 tried too often; 429, this client or other clients sent too many wrong codes.
         """
-        if not self._codes.has_valid(email):
-            raise _expired()
+        if not self._codes.has_valid(purpose, email):
+            raise code_expired()
         with self._codes.transaction() as codes:
-            rows = codes.list_valid(email)
+            rows = codes.list_valid(purpose, email)
             own = next((row for row in rows if row.client == client.key), None)
             if not rows or (own is not None and own.wrong_tries >= CODE_TRIES):
-                raise _expired()
+                raise code_expired()
             self._reserve_guess(email, client, of_other=own is None)
-            if _matches(rows, email, code):
+            key = _key(purpose, email, code)
+            if _matches(rows, key):
                 self._release_guess(email, client, of_other=own is None)
-                return
+                return key
             if own is not None:
                 own.wrong_tries += 1
                 left = CODE_TRIES - own.wrong_tries
@@ -114,9 +123,9 @@ class VerificationCodes:
             raise ApiHTTPError(422, f"The code is wrong; {left} {attempts} left.")
         raise ApiHTTPError(422, "The code is wrong; no attempts are left. Request a new code.")
 
-    def remove(self, email: str) -> None:
-        """Remove all codes of an e-mail address after its registration."""
-        self._codes.delete(email)
+    def remove(self, purpose: Purpose, email: str) -> None:
+        """Remove all codes of an e-mail address after one of them was used."""
+        self._codes.delete_all(purpose, email)
 
     def remove_expired(self) -> None:
         """Remove expired codes."""
@@ -165,18 +174,20 @@ def _require_space(pending: int) -> None:
         )
 
 
-def _digest(email: str, code: str) -> str:
-    return secret_digest(f"{email} {code}")
+def _key(purpose: Purpose, email: str, code: str) -> CodeKey:
+    return CodeKey(purpose, email, secret_digest(f"{email} {code}"))
 
 
-def _matches(rows: list[VerificationCode], email: str, code: str) -> bool:
-    wanted = _digest(email, code)
+def _matches(rows: list[VerificationCode], key: CodeKey) -> bool:
     return any(
-        secrets.compare_digest(row.digest, wanted) for row in rows if row.wrong_tries < CODE_TRIES
+        secrets.compare_digest(row.digest, key.digest)
+        for row in rows
+        if row.wrong_tries < CODE_TRIES
     )
 
 
-def _expired() -> ApiHTTPError:
+def code_expired() -> ApiHTTPError:
+    """Return the 422 for a code that is not valid any more."""
     return ApiHTTPError(422, "The code has expired or was tried too often. Request a new one.")
 
 

@@ -21,10 +21,11 @@ from beray.sanitize import one_line
 from beray.server.accounts.email_address import account_key
 from beray.server.api.chats import POLICY_VIOLATION, ChatConnection, ChatName
 from beray.server.api.dependencies import (
+    Access,
     authenticate_token,
     authorization_credential,
     is_admitted_by_address,
-    session_user,
+    task_writer,
     unauthorized,
 )
 from beray.server.http.active_requests import mark_authenticated
@@ -37,6 +38,7 @@ from beray.server.storage.shortage import is_shortage, shortage_response
 from beray.server.storage.tables import User
 
 _DEFAULT_CHAT: Final = "0"
+_ACCESS: Final = Access("tasks:write")
 _CHAT_PATH: Final = re.compile(rb"/v1/agent_ws/([^/]+)/")
 
 router = APIRouter()
@@ -134,16 +136,26 @@ async def _user(websocket: HTTPConnection) -> User:
     ``ws://x:TOKEN@host/``, which arrives as Basic credentials, or an address of the allow-list.
 
     Raises:
-        HTTPException: 401, the credential is missing or invalid.
+        HTTPException: 401, the credential is missing or invalid. Not 403, which clients interpret
+            as "another client has this chat".
     """
+    try:
+        return await _authenticated_user(websocket)
+    except HTTPException as error:
+        if error.status_code != 403:
+            raise
+        raise HTTPException(401, error.detail, {"WWW-Authenticate": "Bearer"}) from None
+
+
+async def _authenticated_user(websocket: HTTPConnection) -> User:
     user: User | None = None
     if token := _basic_password(websocket):
-        user = await authenticate_token(websocket, token, unauthorized(token).detail)
+        user = await authenticate_token(websocket, token, unauthorized(token).detail, _ACCESS)
         if user is None:
             raise unauthorized(token)
     elif "Authorization" not in websocket.headers:
         user = await _user_of_address(websocket)
-    return user or await session_user(websocket)
+    return user or await task_writer(websocket)
 
 
 def _basic_password(connection: HTTPConnection) -> str:
@@ -163,6 +175,7 @@ async def _user_of_address(connection: HTTPConnection) -> User | None:
     if email is None or not is_admitted_by_address(app, connection):
         return None
     user = await app.accounts.user(account_key(email))
-    if user is not None:
-        mark_authenticated(connection, app.active_requests, None)
+    if user is None or user.disabled_at is not None:
+        return None
+    mark_authenticated(connection, app.active_requests, None)
     return user

@@ -29,7 +29,8 @@ from beray.events import (
 )
 from beray.server.api.dependencies import (
     AppServices,
-    CurrentUser,
+    TaskReader,
+    TaskWriter,
     queue_full_error,
 )
 from beray.server.api.error_statuses import error_statuses
@@ -65,12 +66,17 @@ router = APIRouter(prefix=f"{schema.API_PREFIX}/chats", tags=["chats"], route_cl
 
 ChatName = Annotated[
     str,
-    Path(min_length=1, max_length=schema.MAX_CHAT_NAME_CHARS, pattern=schema.CHAT_NAME_PATTERN),
+    Path(
+        min_length=1,
+        max_length=schema.MAX_CHAT_NAME_CHARS,
+        pattern=schema.CHAT_NAME_PATTERN,
+        description="Name of the chat.",
+    ),
 ]
 
 
 @router.put("/{chat_id}")
-async def open_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
+async def open_chat(chat_id: ChatName, user: TaskWriter, app: AppServices) -> schema.Task:
     """Return the chat with this name as a task; create it if it does not exist.
 
     BeRay extension.
@@ -79,7 +85,7 @@ async def open_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> s
 
 
 @router.get("/{chat_id}", responses=error_statuses({404: "The chat does not exist."}))
-async def get_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
+async def get_chat(chat_id: ChatName, user: TaskReader, app: AppServices) -> schema.Task:
     """Return the chat with this name as a task. BeRay extension."""
     task = await run_in_threadpool(app.chat_repository.find, user.id, chat_id)
     if task is None:
@@ -109,7 +115,7 @@ class ChatMessageRequest(BaseModel):
     ),
 )
 async def send_message(
-    chat_id: ChatName, body: ChatMessageRequest, user: CurrentUser, app: AppServices
+    chat_id: ChatName, body: ChatMessageRequest, user: TaskWriter, app: AppServices
 ) -> schema.Task:
     """Send a message to a chat's agent; create the chat if it does not exist. BeRay extension.
 

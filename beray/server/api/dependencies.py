@@ -1,23 +1,35 @@
-"""Dependencies of routes: services, the authenticated user, and the user's own task."""
+"""Dependencies of routes: services, the authenticated user, and the user's own task.
+
+Each route names the credentials that it accepts by the type of its user or task.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Final
 
-from fastapi import Depends, HTTPException, Path, Request
+from fastapi import Depends, HTTPException, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
+from beray import schema
+from beray.server.accounts.actors import Actor
 from beray.server.http.active_requests import (
+    ActiveRequest,
     Authenticator,
     RequestCredential,
+    api_key_credential_id,
     mark_authenticated,
+    request_state,
 )
 from beray.server.http.client_address import Client, client_of, is_own_address
 from beray.server.http.integers import INTEGER_SCHEMA, parse_integer
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, QueueFull
 from beray.server.services import Services
+from beray.server.storage.accounts import ADMINISTRATOR
+from beray.server.storage.api_keys import API_KEY_PREFIX, GATEWAY_SCOPE, scopes_of
 from beray.server.storage.digests import secret_digest
 from beray.server.storage.tables import Task, User
 
@@ -45,7 +57,10 @@ async def current_client(request: Request, app: AppServices) -> Client:
 
 
 CurrentClient = Annotated[Client, Depends(current_client)]
-_bearer = HTTPBearer(auto_error=False, description="An access token from login or register.")
+bearer_scheme: Final = HTTPBearer(
+    auto_error=False,
+    description="An access token from login or register, or an API key with the scope of the call.",
+)
 
 
 def bearer_token(connection: HTTPConnection) -> str:
@@ -59,65 +74,233 @@ def authorization_credential(connection: HTTPConnection, scheme: str) -> str:
     return credential.strip() if sent_scheme.lower() == scheme else ""
 
 
-async def authenticate_bearer(connection: HTTPConnection, detail: object) -> User | None:
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Credentials that a route accepts, besides the access token of a session.
+
+    Attributes:
+        scope: Scope that an API key needs; ``None`` if the route accepts no API key.
+        any_key: Whether the route accepts every API key, except those that have only the scope
+            ``gateway``.
+        before_password_change: Whether the route can be used by a session whose user has to
+            change the password first.
+    """
+
+    scope: schema.Scope | None = None
+    any_key: bool = False
+    before_password_change: bool = False
+
+
+async def authenticate_bearer(
+    connection: HTTPConnection, detail: object, access: Access
+) -> User | None:
     """Authenticate a request by its bearer token. See ``authenticate_token``."""
-    return await authenticate_token(connection, bearer_token(connection), detail)
+    return await authenticate_token(connection, bearer_token(connection), detail, access)
 
 
-async def authenticate_token(connection: HTTPConnection, token: str, detail: object) -> User | None:
-    """Authenticate a request by an access token.
+async def authenticate_token(
+    connection: HTTPConnection, token: str, detail: object, access: Access
+) -> User | None:
+    """Authenticate a request by the access token of a session, or by an API key.
 
     Args:
         connection: The request.
-        token: The access token.
-        detail: ``detail`` of the error response if the session ends during the request.
+        token: The access token or the API key.
+        detail: ``detail`` of the error response if the credential ends during the request.
+        access: Credentials that the route accepts.
 
     Returns:
         The user; ``None`` if the token is empty, unknown, expired or ended.
+
+    Raises:
+        HTTPException: 403, the route does not accept the credential.
     """
     app: Services = connection.app.state.services
+    if token.startswith(API_KEY_PREFIX):
+        return await _authenticate_key(connection, app, token, detail, access)
     digest = secret_digest(token)
-    found = await run_in_threadpool(app.token_repository.find, digest)
+    found = await run_in_threadpool(app.token_repository.find, digest, app.settings.token_seconds)
     if found is None:
         return None
-    user, expires_at = found
-    credential = RequestCredential((digest,), expires_at, detail)
+    if found.user.must_change_password and not access.before_password_change:
+        raise HTTPException(
+            403,
+            "An administrator requires a new password. Change it with `beray password change`.",
+        )
+
+    async def renewed() -> str | None:
+        current = await run_in_threadpool(app.token_repository.find, digest)
+        return None if current is None else current.session.expires_at
+
+    credential = RequestCredential((digest,), found.session.expires_at, detail, renewed)
+    return _marked(connection, app, credential, found.user)
+
+
+async def _authenticate_key(
+    connection: HTTPConnection, app: Services, token: str, detail: object, access: Access
+) -> User | None:
+    found = await run_in_threadpool(app.gateway.api_keys.find, token)
+    if found is None:
+        return None
+    key, user = found
+    scopes = scopes_of(key)
+    is_permitted = access.scope in scopes
+    if access.any_key:
+        is_permitted = any(scope != GATEWAY_SCOPE for scope in scopes)
+    if not is_permitted:
+        raise HTTPException(
+            403,
+            "This needs a sign-in with a password; an API key does not permit it."
+            if access.scope is None and not access.any_key
+            else f"The API key does not have the scope {access.scope or 'tasks:read'}; it has: "
+            f"{', '.join(scopes)}.",
+        )
+    credential = RequestCredential((api_key_credential_id(key.id),), key.expires_at, detail)
+    return _marked(connection, app, credential, user)
+
+
+def _marked(
+    connection: HTTPConnection, app: Services, credential: RequestCredential, user: User
+) -> User | None:
     return user if mark_authenticated(connection, app.active_requests, credential) else None
 
 
 def unauthorized(token: str) -> HTTPException:
     """Return the 401 for a request whose access token is invalid or empty."""
-    detail = SESSION_ENDED if token else "Not signed in."
+    if token.startswith(API_KEY_PREFIX):
+        detail = "The API key is wrong, has expired or was revoked."
+    else:
+        detail = SESSION_ENDED if token else "Not signed in."
     return HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
 
 
-async def _session_user(connection: HTTPConnection) -> User:
-    error = unauthorized(bearer_token(connection))
-    user = await authenticate_bearer(connection, error.detail)
-    if user is None:
-        raise error
+def user_with(access: Access) -> Authenticator[User]:
+    """Return the dependency that authenticates the user of a request."""
+
+    async def find(connection: HTTPConnection) -> User:
+        error = unauthorized(bearer_token(connection))
+        user = await authenticate_bearer(connection, error.detail, access)
+        if user is None:
+            raise error
+        return user
+
+    return Authenticator(find)
+
+
+async def _administrator(connection: HTTPConnection) -> User:
+    user = await session_user(connection)
+    if user.role != ADMINISTRATOR:
+        raise HTTPException(403, "Only administrators can do this.")
     return user
 
 
-session_user: Final = Authenticator(_session_user)
+session_user: Final = user_with(Access())
+any_user: Final = user_with(Access(any_key=True, before_password_change=True))
+own_account_user: Final = user_with(Access(before_password_change=True))
+task_reader: Final = user_with(Access("tasks:read"))
+task_writer: Final = user_with(Access("tasks:write"))
+file_user: Final = user_with(Access("files"))
+administrator: Final = Authenticator(_administrator)
+
+# The lists in ``Security`` only describe the routes in the OpenAPI schema.
+_Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)]
+_AdministratorBearer = Annotated[
+    HTTPAuthorizationCredentials | None, Security(bearer_scheme, scopes=["administrator"])
+]
+_ReadBearer = Annotated[
+    HTTPAuthorizationCredentials | None, Security(bearer_scheme, scopes=["tasks:read"])
+]
+_WriteBearer = Annotated[
+    HTTPAuthorizationCredentials | None, Security(bearer_scheme, scopes=["tasks:write"])
+]
+_FilesBearer = Annotated[
+    HTTPAuthorizationCredentials | None, Security(bearer_scheme, scopes=["files"])
+]
+_AnyBearer = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(bearer_scheme, scopes=["tasks:read", "tasks:write", "files"]),
+]
 
 
-async def current_user(
-    user: Annotated[User, Depends(session_user)],
-    _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+async def _session_user(user: Annotated[User, Depends(session_user)], _: _Bearer) -> User:
+    return user
+
+
+async def _any_user(user: Annotated[User, Depends(any_user)], _: _AnyBearer) -> User:
+    return user
+
+
+async def _own_account_user(user: Annotated[User, Depends(own_account_user)], _: _Bearer) -> User:
+    return user
+
+
+async def _task_reader(user: Annotated[User, Depends(task_reader)], _: _ReadBearer) -> User:
+    return user
+
+
+async def _task_writer(user: Annotated[User, Depends(task_writer)], _: _WriteBearer) -> User:
+    return user
+
+
+async def _file_user(user: Annotated[User, Depends(file_user)], _: _FilesBearer) -> User:
+    return user
+
+
+async def _administrator_user(
+    user: Annotated[User, Depends(administrator)], _: _AdministratorBearer
 ) -> User:
-    """Return the user that the access token of a request belongs to."""
     return user
 
 
-CurrentUser = Annotated[User, Depends(current_user)]
+SessionUser = Annotated[User, Depends(_session_user)]
+"""User who signed in with a password."""
+AnyUser = Annotated[User, Depends(_any_user)]
+"""User of a session, or of an API key with any scope besides ``gateway``."""
+OwnAccountUser = Annotated[User, Depends(_own_account_user)]
+"""User who signed in, and may have to change the password first."""
+TaskReader = Annotated[User, Depends(_task_reader)]
+"""User of a session, or of an API key with the scope ``tasks:read``."""
+TaskWriter = Annotated[User, Depends(_task_writer)]
+"""User of a session, or of an API key with the scope ``tasks:write``."""
+FileUser = Annotated[User, Depends(_file_user)]
+"""User of a session, or of an API key with the scope ``files``."""
+Administrator = Annotated[User, Depends(_administrator_user)]
+"""Administrator who signed in."""
 
 
-async def own_task(
-    task_id: Annotated[str, Path(json_schema_extra=INTEGER_SCHEMA)],
-    user: CurrentUser,
-    app: AppServices,
-) -> Task:
+async def current_actor(request: Request, client: CurrentClient) -> Actor:
+    """Return the sender of a request for the audit log, without a signed-in user."""
+    return Actor(
+        client=client,
+        address=request.client.host if request.client else "",
+        device=request.headers.get("User-Agent", ""),
+        request_id=request_state(request.scope).request_id,
+    )
+
+
+CurrentActor = Annotated[Actor, Depends(current_actor)]
+
+
+def end_requests(
+    app: Services, credential_ids: Iterable[str], *, except_for: ActiveRequest | None = None
+) -> None:
+    """End the active requests of credentials that were revoked.
+
+    Args:
+        app: Services of the server.
+        credential_ids: Digests of sessions, and ``api_key_credential_id`` of keys.
+        except_for: The request that revoked them; it still needs its response.
+    """
+    for credential_id in credential_ids:
+        app.active_requests.end(credential_id, except_for=except_for)
+
+
+_TaskId = Annotated[
+    str, Path(json_schema_extra=INTEGER_SCHEMA, description="Id of the task or chat.")
+]
+
+
+async def _own_task(task_id: str, user: User, app: Services) -> Task:
     """Return the user's task; 404 if it does not exist or belongs to another user."""
     number = parse_integer(task_id)
     task = await run_in_threadpool(app.task_repository.get, number) if number else None
@@ -126,7 +309,24 @@ async def own_task(
     return task
 
 
-OwnTask = Annotated[Task, Depends(own_task)]
+async def _readable_task(task_id: _TaskId, user: TaskReader, app: AppServices) -> Task:
+    return await _own_task(task_id, user, app)
+
+
+async def _writable_task(task_id: _TaskId, user: TaskWriter, app: AppServices) -> Task:
+    return await _own_task(task_id, user, app)
+
+
+async def _task_of_files(task_id: _TaskId, user: FileUser, app: AppServices) -> Task:
+    return await _own_task(task_id, user, app)
+
+
+ReadableTask = Annotated[Task, Depends(_readable_task)]
+"""Task of a ``TaskReader``."""
+WritableTask = Annotated[Task, Depends(_writable_task)]
+"""Task of a ``TaskWriter``."""
+TaskOfFiles = Annotated[Task, Depends(_task_of_files)]
+"""Task of a ``FileUser``."""
 
 
 def queue_full_error(full: QueueFull) -> HTTPException:

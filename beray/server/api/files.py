@@ -23,7 +23,7 @@ from starlette.responses import Response
 
 from beray.schema import API_PREFIX, FileItem, UploadedFile
 from beray.server.api import page_tokens
-from beray.server.api.dependencies import AppServices, OwnTask, require_disk_space
+from beray.server.api.dependencies import AppServices, TaskOfFiles, require_disk_space
 from beray.server.api.error_statuses import NO_SPACE, TASK, TASK_FILE, error_statuses
 from beray.server.files import http_ranges
 from beray.server.files.file_response import (
@@ -110,7 +110,7 @@ FileMode = Annotated[
 )
 def get_tree(
     request: Request,
-    task: OwnTask,
+    task: TaskOfFiles,
     app: AppServices,
     path: FilePath = ".",
     depth: Annotated[
@@ -179,7 +179,7 @@ def _json(items: list[FileItem], headers: dict[str, str] | None = None) -> Respo
 )
 def get_content(
     request: Request,
-    task: OwnTask,
+    task: TaskOfFiles,
     app: AppServices,
     path: FilePath,
     request_headers: FileRequestHeadersParam,
@@ -221,7 +221,7 @@ def _sha256(file: BinaryIO) -> bytes:
     ),
 )
 async def put_content(
-    request: Request, task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
+    request: Request, task: TaskOfFiles, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:
     """Write the request body to a file, atomically.
 
@@ -252,7 +252,7 @@ async def put_content(
     ),
 )
 def put_directory(
-    task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
+    task: TaskOfFiles, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:
     """Create a directory and its missing parents. BeRay extension.
 
@@ -281,7 +281,7 @@ class DownloadRequest(BaseModel):
         **error_statuses({**TASK_FILE, 422: "A path is invalid."}),
     },
 )
-def download(task: OwnTask, app: AppServices, body: DownloadRequest) -> Response:
+def download(task: TaskOfFiles, app: AppServices, body: DownloadRequest) -> Response:
     """Return a ZIP archive of files and directories of the work_dir, or of the whole work_dir."""
     with _http_errors(), ExitStack() as opened:
         workspace = opened.enter_context(app.workspaces.open(task.id))

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, HTTPException, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from beray.server.accounts.principals import INTERNAL_TOKEN, Principal
 from beray.server.api.dependencies import (
+    Access,
     AppServices,
     authenticate_bearer,
+    bearer_scheme,
     bearer_token,
     is_admitted_by_address,
 )
@@ -29,7 +32,7 @@ from beray.server.http.active_requests import (
 from beray.server.http.client_address import client_of, in_networks
 from beray.server.http.gateway_errors import GatewayHTTPError, GatewayRoute
 from beray.server.services import Services
-from beray.server.storage.api_keys import API_KEY_PREFIX
+from beray.server.storage.api_keys import API_KEY_PREFIX, GATEWAY_SCOPE, scopes_of
 from beray.server.storage.internal_tokens import ApiKeyRevoked
 from beray.server.storage.tables import ApiKey
 
@@ -90,7 +93,9 @@ async def _by_api_key(
         connection, app, key, f"An API key is required. Send {API_KEY}: {API_KEY_PREFIX}…"
     )
     revoked = _unauthorized("INVALID_API_KEY", "The API key was revoked.")
-    credential = RequestCredential((api_key_credential_id(found.id),), None, revoked.detail)
+    credential = RequestCredential(
+        (api_key_credential_id(found.id),), found.expires_at, revoked.detail
+    )
     if not mark_authenticated(connection, app.active_requests, credential):
         raise revoked
     return Principal(found.user_id, found.agent_id, address)
@@ -106,7 +111,8 @@ async def _api_key(connection: HTTPConnection, app: Services, key: str, hint: st
         hint: Message if ``key`` does not have the form of an API key.
 
     Raises:
-        GatewayHTTPError: 401, the key is invalid; 429, too many invalid keys were sent.
+        GatewayHTTPError: 401, the key is invalid; 403, it does not have the scope ``gateway``;
+            429, too many invalid keys were sent.
     """
     client = client_of(connection, app.settings.trusted_proxies)
     wrong_keys = app.gateway.wrong_keys
@@ -119,12 +125,20 @@ async def _api_key(connection: HTTPConnection, app: Services, key: str, hint: st
             f"{wrong_keys.seconds:.0f} s). Try again in {wait} s.",
             headers={"Retry-After": str(wait)},
         )
-    found = await run_in_threadpool(app.gateway.api_keys.find, key)
-    if found is None:
+    valid = await run_in_threadpool(app.gateway.api_keys.find, key)
+    if valid is None:
         wrong_keys.add(client.key)
         is_key = key.startswith(API_KEY_PREFIX)
-        problem = "The API key is wrong or was revoked." if is_key else hint
+        problem = "The API key is wrong, has expired or was revoked." if is_key else hint
         raise _unauthorized("INVALID_API_KEY", problem)
+    found = valid.key
+    if GATEWAY_SCOPE not in scopes_of(found):
+        raise GatewayHTTPError(
+            403,
+            "MISSING_SCOPE",
+            f"The API key does not have the scope {GATEWAY_SCOPE}; it has: "
+            f"{', '.join(scopes_of(found))}.",
+        )
     return found
 
 
@@ -134,20 +148,56 @@ async def _by_access_token(connection: HTTPConnection, address: str) -> Principa
         "The access token is wrong or has expired. Exchange an API key for an internal token "
         "before you use it here.",
     )
-    user = await authenticate_bearer(connection, unauthorized.detail)
+    if bearer_token(connection).startswith(API_KEY_PREFIX):
+        raise unauthorized
+    try:
+        user = await authenticate_bearer(connection, unauthorized.detail, Access())
+    except HTTPException as error:
+        raise GatewayHTTPError(
+            error.status_code, "FORBIDDEN", str(error.detail), headers=None
+        ) from None
     if user is None:
         raise unauthorized
     return Principal(user.id, None, address)
 
 
 current_principal: Final = Authenticator(_authenticated)
-CurrentPrincipal = Annotated[Principal, Depends(current_principal)]
+
+# The schemes only describe the routes in the OpenAPI schema.
+_internal_token: Final = APIKeyHeader(
+    name=INTERNAL_TOKEN,
+    scheme_name="InternalToken",
+    auto_error=False,
+    description="An internal token, in exchange for an API key.",
+)
+_api_key_header: Final = APIKeyHeader(
+    name=API_KEY,
+    scheme_name="ApiKey",
+    auto_error=False,
+    description="An API key with the scope `gateway`, as the SDK 0.2.0 to 0.3.2 sends it.",
+)
+
+
+async def _principal(
+    caller: Annotated[Principal, Depends(current_principal)],
+    _token: Annotated[str | None, Security(_internal_token)],
+    _key: Annotated[str | None, Security(_api_key_header)],
+    _session: Annotated[HTTPAuthorizationCredentials | None, Security(bearer_scheme)],
+) -> Principal:
+    return caller
+
+
+CurrentPrincipal = Annotated[Principal, Depends(_principal)]
 
 
 @router.post(
     "/v1/auth/convert_to_internal_token",
     responses=error_statuses(
-        {401: "The API key is missing or invalid.", 429: "Too many wrong keys."}
+        {
+            401: "The API key is missing or invalid.",
+            403: "The API key does not have the scope `gateway`.",
+            429: "Too many wrong keys.",
+        }
     ),
 )
 async def convert_to_internal_token(request: Request, app: AppServices) -> dict[str, str]:

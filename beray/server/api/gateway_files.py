@@ -61,11 +61,25 @@ _FORM: Final = {
 }
 
 router = APIRouter(prefix="/internal/files", tags=["gateway"], route_class=GatewayRoute)
-Limit = Annotated[int, Query(ge=1, le=1000), CANONICAL_INTEGER]
-Token = Annotated[str | None, Query(max_length=2 * MAX_KEY_BYTES)]
-Prefix = Annotated[str, Query(max_length=MAX_KEY_BYTES)]
-S3Url = Annotated[str, Query(max_length=2 * MAX_KEY_BYTES)]
-SessionId = Annotated[str | None, Query(max_length=128)]
+Limit = Annotated[
+    int, Query(ge=1, le=1000, description="Maximum number of files."), CANONICAL_INTEGER
+]
+Token = Annotated[
+    str | None,
+    Query(
+        max_length=2 * MAX_KEY_BYTES,
+        description="`next_continuation_token` of the previous page; null: first page.",
+    ),
+]
+Prefix = Annotated[
+    str,
+    Query(max_length=MAX_KEY_BYTES, description="Start of the keys or paths to list."),
+]
+S3Url = Annotated[str, Query(max_length=2 * MAX_KEY_BYTES, description="`s3://` URL of the file.")]
+SessionId = Annotated[
+    str | None,
+    Query(max_length=128, description="Session of the agent; null: all sessions."),
+]
 
 
 class UploadUrlRequest(BaseModel):
@@ -159,8 +173,12 @@ async def download(
     caller: CurrentPrincipal,
     app: AppServices,
     s3_url: S3Url,
-    mode: Literal["presigned"] = "presigned",
-    expires_in: Annotated[int, Query(ge=1, le=MAX_URL_SECONDS), CANONICAL_INTEGER] = 3600,
+    mode: Annotated[Literal["presigned"], Query(description="Kind of the response.")] = "presigned",
+    expires_in: Annotated[
+        int,
+        Query(ge=1, le=MAX_URL_SECONDS, description="Validity of the URL in seconds."),
+        CANONICAL_INTEGER,
+    ] = 3600,
 ) -> dict[str, str]:
     """Return a presigned URL to download a file with GET."""
     store, key = app.gateway.objects, _key(app, s3_url)
@@ -215,7 +233,7 @@ async def list_temp(
 async def cleanup_temp(
     caller: CurrentPrincipal,
     app: AppServices,
-    session_id: Annotated[str | None, Query(max_length=128)] = None,
+    session_id: SessionId = None,
 ) -> dict[str, int]:
     """Delete the temporary files of a session, or all temporary files of the agent."""
     directory = object_files.workspace_prefix(caller)

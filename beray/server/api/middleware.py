@@ -65,6 +65,7 @@ class RequestContextMiddleware:
         exceeded: int | None = None
         received = 0
         state = request_state(scope)
+        state.request_id = request_id
         declared = declared_size(Headers(scope=scope))
         upload = _UPLOADS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Path as PathParameter
 from pydantic import BaseModel, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
@@ -59,12 +60,18 @@ _USER_ONLY: Final = {
 
 router = APIRouter(prefix="/v1/prefabs", tags=["gateway"], route_class=GatewayRoute)
 
+PrefabId = Annotated[str, PathParameter(description="Id of the prefab.")]
+SecretName = Annotated[str, PathParameter(description="Name of the secret.")]
+
 
 @router.get("", responses=error_statuses(GATEWAY_CALLER))
 async def list_prefabs(
     _caller: CurrentPrincipal,
     app: AppServices,
-    status: Annotated[Literal["deployed", "disabled"] | None, Query()] = None,
+    status: Annotated[
+        Literal["deployed", "disabled"] | None,
+        Query(description="Status of the prefabs to list; null: all."),
+    ] = None,
 ) -> dict[str, Any]:
     """List the newest version of each prefab. BeRay extension."""
     found = await run_in_threadpool(app.gateway.prefabs.registry.newest_versions)
@@ -88,7 +95,10 @@ def _info(installed: InstalledPrefab) -> dict[str, Any]:
 
 @router.get("/{prefab_id}/{version}/spec", responses=error_statuses({**GATEWAY_CALLER, **_PREFAB}))
 async def spec(
-    prefab_id: str, version: str, _caller: CurrentPrincipal, app: AppServices
+    prefab_id: PrefabId,
+    version: Annotated[str, PathParameter(description="Version of the prefab, or `latest`.")],
+    _caller: CurrentPrincipal,
+    app: AppServices,
 ) -> dict[str, Any]:
     """Return the specification of a prefab; the version `latest` is the newest one.
 
@@ -227,7 +237,7 @@ class SecretRequest(BaseModel):
 
 @router.get("/{prefab_id}/secrets", responses=error_statuses(_USER_ONLY))
 async def list_secrets(
-    prefab_id: str, caller: CurrentPrincipal, app: AppServices
+    prefab_id: PrefabId, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, list[str]]:
     """Return the names of the secrets that the user has set for a prefab. BeRay extension."""
     user_id = _require_user(caller)
@@ -246,7 +256,11 @@ async def list_secrets(
     ),
 )
 async def put_secret(
-    prefab_id: str, name: str, body: SecretRequest, caller: CurrentPrincipal, app: AppServices
+    prefab_id: PrefabId,
+    name: SecretName,
+    body: SecretRequest,
+    caller: CurrentPrincipal,
+    app: AppServices,
 ) -> dict[str, str]:
     """Set a secret of a prefab. It cannot be read back. BeRay extension."""
     user_id = _require_user(caller)
@@ -265,7 +279,7 @@ async def put_secret(
     responses=error_statuses({**_USER_ONLY, 404: "`NOT_FOUND`: the secret is not set."}),
 )
 async def remove_secret(
-    prefab_id: str, name: str, caller: CurrentPrincipal, app: AppServices
+    prefab_id: PrefabId, name: SecretName, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
     """Delete a secret of a prefab. BeRay extension."""
     user_id = _require_user(caller)

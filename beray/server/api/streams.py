@@ -11,8 +11,8 @@ from sse_starlette import EventSourceResponse
 from beray.schema import API_PREFIX
 from beray.server.api.dependencies import (
     AppServices,
-    CurrentUser,
-    OwnTask,
+    ReadableTask,
+    TaskReader,
 )
 from beray.server.api.error_statuses import TASK, error_statuses
 from beray.server.api.responses import event_stream
@@ -23,14 +23,18 @@ from beray.server.storage.database_errors import StorageError
 from beray.server.tasks.event_pages import EventPage
 
 router = APIRouter(prefix=f"{API_PREFIX}/tasks", tags=["tasks"], route_class=StrictRoute)
+LastEventId = Annotated[
+    str | None,
+    Header(description="`id` of the last received event; the stream continues after it."),
+]
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
 @router.get("/stream", response_class=EventSourceResponse, responses=_STREAM)
 async def stream_all_tasks(
-    user: CurrentUser,
+    user: TaskReader,
     app: AppServices,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: LastEventId = None,
 ) -> EventSourceResponse:
     """Stream the changes of all tasks of the user, without an end. BeRay extension.
 
@@ -58,9 +62,9 @@ async def stream_all_tasks(
     },
 )
 async def stream_task(
-    task: OwnTask,
+    task: ReadableTask,
     app: AppServices,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: LastEventId = None,
 ) -> EventSourceResponse:
     """Stream the events of a task, each with its `seq` as id, up to a terminal status.
 

@@ -13,8 +13,10 @@ from starlette.concurrency import run_in_threadpool
 from beray import schema
 from beray.server.api.dependencies import (
     AppServices,
-    CurrentUser,
-    OwnTask,
+    ReadableTask,
+    TaskReader,
+    TaskWriter,
+    WritableTask,
     queue_full_error,
 )
 from beray.server.api.error_statuses import TASK, error_statuses
@@ -150,9 +152,16 @@ class TaskRequest(BaseModel):
 )
 async def create_task(
     body: TaskRequest,
-    user: CurrentUser,
+    user: TaskWriter,
     app: AppServices,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="Key of the request; repeated within a day, it returns the same task.",
+        ),
+    ] = None,
 ) -> schema.Task:
     """Create a task. It starts when a slot is free and it is the user's turn.
 
@@ -221,10 +230,18 @@ async def _created_before(app: Services, used: IdempotencyKeyUsed) -> schema.Tas
 @router.get("/", response_model=list[schema.Task])
 async def list_tasks(
     request: Request,
-    user: CurrentUser,
+    user: TaskReader,
     app: AppServices,
-    before: Annotated[int | None, Query(ge=1, lt=2**63), CANONICAL_INTEGER] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_TASKS), CANONICAL_INTEGER] = MAX_TASKS,
+    before: Annotated[
+        int | None,
+        Query(ge=1, lt=2**63, description="Id above those of the page; null: newest tasks."),
+        CANONICAL_INTEGER,
+    ] = None,
+    limit: Annotated[
+        int,
+        Query(ge=1, le=MAX_TASKS, description="Maximum number of tasks."),
+        CANONICAL_INTEGER,
+    ] = MAX_TASKS,
 ) -> JsonStream:
     """List up to `limit` tasks of the user with an id below `before`, newest first.
 
@@ -240,7 +257,7 @@ async def list_tasks(
 
 
 @router.get("/{task_id}", response_model=schema.Task, responses=error_statuses(TASK))
-async def get_task(task: OwnTask, app: AppServices) -> JsonStream:
+async def get_task(task: ReadableTask, app: AppServices) -> JsonStream:
     """Return a task with its newest `events`: up to 10,000 or 8 MiB, at least one.
 
     `first_seq` is the `seq` of the first of them, or of the next event if there are none.
@@ -266,11 +283,17 @@ async def _with_events(app: Services, task: Task, extent: EventRange) -> AsyncIt
 )
 async def list_events(
     request: Request,
-    task: OwnTask,
+    task: ReadableTask,
     app: AppServices,
-    after: Annotated[int, Query(ge=0, lt=2**63), CANONICAL_INTEGER] = 0,
+    after: Annotated[
+        int,
+        Query(ge=0, lt=2**63, description="`seq` after which the page starts."),
+        CANONICAL_INTEGER,
+    ] = 0,
     limit: Annotated[
-        int, Query(ge=1, le=MAX_LISTED_EVENTS), CANONICAL_INTEGER
+        int,
+        Query(ge=1, le=MAX_LISTED_EVENTS, description="Maximum number of events."),
+        CANONICAL_INTEGER,
     ] = DEFAULT_LISTED_EVENTS,
 ) -> JsonStream:
     """Return the events of a task after the `seq` `after`: up to `limit` or 8 MiB.
@@ -294,7 +317,7 @@ def _next_page(request: Request, **query: int) -> str:
 
 
 @router.post("/{task_id}/start", responses=error_statuses({**TASK, 409: "The task is not held."}))
-async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
+async def start_task(task: WritableTask, app: AppServices) -> schema.Task:
     """Start a task that was created with `"start": false`. BeRay extension."""
     released = await app.tasks.release(task.id)
     if released is None:
@@ -305,7 +328,7 @@ async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
 
 
 @router.post("/{task_id}/stop", responses=error_statuses(TASK))
-async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
+async def stop_task(task: WritableTask, app: AppServices) -> schema.Message:
     """Stop a task. The response is immediate; the task's stream reports when it has stopped."""
     is_stopping = await app.executor.stop(task)
     if task.chat is not None:
@@ -318,7 +341,7 @@ async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
 
 
 @router.delete("/{task_id}", responses=error_statuses(TASK))
-async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
+async def delete_task(task: WritableTask, app: AppServices) -> schema.Deleted:
     """Delete a task, its events and its files. A running task is stopped first."""
     await app.executor.stop_and_wait(task)
     await app.deletion.delete(task.id)

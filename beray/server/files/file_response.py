@@ -57,10 +57,17 @@ class FileRequestHeaders(NamedTuple):
 
 
 def _request_headers(
-    if_none_match: Annotated[str | None, Header()] = None,
-    if_range: Annotated[str | None, Header()] = None,
-    range_: Annotated[str | None, Header(alias="Range")] = None,
-    want_repr_digest: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="Known `ETag`s; 304 if the file is unchanged.")
+    ] = None,
+    if_range: Annotated[str | None, Header(description="`ETag` for which `Range` applies.")] = None,
+    range_: Annotated[
+        str | None, Header(alias="Range", description="Requested part, such as `bytes=100-`.")
+    ] = None,
+    want_repr_digest: Annotated[
+        str | None,
+        Header(description="`sha-256=1` requests the digest of the file (RFC 9530)."),
+    ] = None,
 ) -> FileRequestHeaders:
     return FileRequestHeaders(if_none_match, if_range, range_, want_repr_digest)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -45,11 +45,14 @@ class RequestCredential:
             for. The credential ends when one of them is ended.
         expires_at: UTC, ISO 8601; ``None`` if active requests do not end at a fixed time.
         detail: ``detail`` of the error response after the credential has ended.
+        renewed: Returns the current expiry when ``expires_at`` is reached, because other requests
+            may have extended it; ``None`` if the credential has ended.
     """
 
     ids: tuple[str, ...]
     expires_at: str | None
     detail: object
+    renewed: Callable[[], Awaitable[str | None]] | None = None
 
 
 def api_key_credential_id(key_id: int) -> str:
@@ -83,6 +86,7 @@ class ActiveRequests:
     def __init__(self) -> None:
         self._by_id: dict[str, set[ActiveRequest]] = {}
         self._timers: dict[ActiveRequest, asyncio.TimerHandle] = {}
+        self._renewals: set[asyncio.Task[None]] = set()
         self._ended: dict[str, float] = {}
 
     @property
@@ -104,10 +108,38 @@ class ActiveRequests:
         for credential_id in credential.ids:
             self._by_id.setdefault(credential_id, set()).add(request)
         if credential.expires_at is not None:
-            left = datetime.fromisoformat(credential.expires_at) - datetime.now(UTC)
-            loop = asyncio.get_running_loop()
-            self._timers[request] = loop.call_later(max(0.0, left.total_seconds()), request.end)
+            self._schedule(request, credential.expires_at)
         return request
+
+    def _schedule(self, request: ActiveRequest, expires_at: str) -> None:
+        left = datetime.fromisoformat(expires_at) - datetime.now(UTC)
+        loop = asyncio.get_running_loop()
+        self._timers[request] = loop.call_later(
+            max(0.0, left.total_seconds()), self._on_expiry, request
+        )
+
+    def _on_expiry(self, request: ActiveRequest) -> None:
+        renewed = request.credential.renewed
+        if renewed is None:
+            request.end()
+            return
+        renewal = asyncio.create_task(self._renew(request, renewed))
+        self._renewals.add(renewal)
+        renewal.add_done_callback(self._renewals.discard)
+
+    async def _renew(
+        self, request: ActiveRequest, renewed: Callable[[], Awaitable[str | None]]
+    ) -> None:
+        """End a request, unless the expiry of its credential was extended."""
+        expires_at = None
+        try:
+            expires_at = await renewed()
+        finally:
+            # A credential that cannot be read does not stay valid.
+            if expires_at is None:
+                request.end()
+            elif request in self._timers:
+                self._schedule(request, expires_at)
 
     def remove(self, request: ActiveRequest) -> None:
         """Remove a completed request. Idempotent."""
@@ -136,6 +168,11 @@ class ActiveRequests:
             if request is not except_for:
                 request.end()
 
+    def restore(self, credential_ids: Iterable[str]) -> None:
+        """Accept credentials again that were ended only for some time."""
+        for credential_id in credential_ids:
+            self._ended.pop(credential_id, None)
+
 
 @dataclass(slots=True)
 class RequestState:
@@ -145,9 +182,11 @@ class RequestState:
         authenticated: True after the sender was authenticated.
         active: Entry in ``ActiveRequests``, if the request has a credential that can end.
         senders: Results of authenticators.
+        request_id: ``X-Request-ID`` of the response; empty for WebSockets.
     """
 
     authenticated: bool = False
+    request_id: str = ""
     active: ActiveRequest | None = None
     senders: dict[Hashable, Any] = field(default_factory=dict)
 

@@ -17,3 +17,19 @@ class ApiHTTPError(Exception):
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+
+
+class InvalidField(ApiHTTPError):
+    """A value of the body that is invalid for a reason that its schema does not contain.
+
+    The response has the form of other 422 responses, so that forms show it at the field.
+
+    Args:
+        field: Key of the value in the body.
+        problem: Description that follows the key, such as "is too long".
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(422, f"{field}: {problem}")
+        self.field = field
+        self.problem = problem

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from beray.server.storage.database import Database
 from beray.server.storage.database_errors import error_text
 from beray.server.storage.digests import secret_digest
-from beray.server.storage.tables import InternalToken
+from beray.server.storage.tables import ApiKey, InternalToken, User
 from beray.server.storage.times import utc_now
 
 EXTENSION_SECONDS: Final = 60.0
@@ -85,13 +85,24 @@ class InternalTokenRepository:
     def find(self, token: str, idle_seconds: float | None = None) -> InternalToken | None:
         """Return a token, or ``None`` if it does not exist, has expired or was ended.
 
+        A token is also invalid after the expiry of its API key, and while its user is disabled.
+
         Args:
             token: The secret itself.
             idle_seconds: Counts this call as a use of the token: a token that was issued for an
                 API key stays valid for at least this long.
         """
-        alive = select(InternalToken).where(
-            InternalToken.digest == secret_digest(token), InternalToken.expires_at > utc_now()
+        now = utc_now()
+        alive = (
+            select(InternalToken)
+            .join(User, User.id == InternalToken.user_id)
+            .outerjoin(ApiKey, ApiKey.id == InternalToken.api_key_id)
+            .where(
+                InternalToken.digest == secret_digest(token),
+                InternalToken.expires_at > now,
+                User.disabled_at.is_(None),
+                ApiKey.expires_at.is_(None) | (ApiKey.expires_at > now),
+            )
         )
         with self._database.reading() as session:
             found = session.scalar(alive)

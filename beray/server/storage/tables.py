@@ -1,4 +1,4 @@
-"""Tables of the database: accounts, tasks, events and the gateway.
+"""Tables of the database: accounts, tasks, events, the gateway and the audit log.
 
 Times are stored as the UTC strings of the wire format, whose order is chronological.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import JSON, ForeignKey, Index
+from sqlalchemy import DDL, JSON, ForeignKey, Index, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -53,33 +53,55 @@ class ValidatedJSON(TypeDecorator[Any]):
 
 
 class User(Base):
-    """An account. ``password_hash`` is ``None`` for the user of an embedded server."""
+    """An account."""
 
     __tablename__ = "users"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(unique=True)
+    """Address in its canonical form; ``deleted-ID`` while the data of the account is removed."""
     password_hash: Mapped[str | None]
+    """Argon2 hash; ``None`` for service accounts and the user of an embedded server."""
     created_at: Mapped[str]
+    role: Mapped[str] = mapped_column(default="user", server_default="user")
+    """``user``, ``administrator`` or ``service``."""
+    disabled_at: Mapped[str | None]
+    """Time at which an administrator disabled the account, or its deletion began."""
+    deleted_at: Mapped[str | None]
+    """Time at which the deletion began; the row is deleted last."""
+    must_change_password: Mapped[bool] = mapped_column(default=False, server_default="0")
+    last_sign_in_at: Mapped[str | None]
 
 
 class Token(Base):
-    """An access token. Only its SHA-256 digest is stored."""
+    """A session. Only the SHA-256 digest of its access token is stored."""
 
     __tablename__ = "tokens"
+    __table_args__ = (Index("ix_tokens_id", "id", unique=True),)
 
     digest: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str | None]
+    """Id by which users name the session. It is not secret."""
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[str]
     expires_at: Mapped[str]
+    """Time at which an unused session ends; each use moves it, up to ``ends_at``."""
+    ends_at: Mapped[str | None]
+    """Time at which the session ends in any case; ``None`` if an earlier version created it."""
+    last_used_at: Mapped[str | None]
+    device: Mapped[str | None]
+    """``User-Agent`` of the sign-in."""
+    address: Mapped[str | None]
+    """IP address of the sign-in."""
 
 
 class VerificationCode(Base):
-    """A code that was mailed to ``email``, requested by ``client``."""
+    """A code that was mailed to ``email`` for a purpose, requested by ``client``."""
 
     __tablename__ = "verification_codes"
 
+    purpose: Mapped[str] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(primary_key=True)
     client: Mapped[str] = mapped_column(primary_key=True)
     """Key of the client's address; empty if an earlier version issued the code."""
@@ -87,6 +109,49 @@ class VerificationCode(Base):
     sent_at: Mapped[str]
     expires_at: Mapped[str] = mapped_column(index=True)
     wrong_tries: Mapped[int]
+
+
+class Invitation(Base):
+    """Permission to register an e-mail address; deleted when it is used."""
+
+    __tablename__ = "invitations"
+
+    email: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    invited_by: Mapped[str]
+    """Address of the administrator, or ``operator``."""
+    created_at: Mapped[str]
+    expires_at: Mapped[str] = mapped_column(index=True)
+
+
+class AuditEntry(Base):
+    """A recorded action on accounts, keys and sessions. Rows are never changed or deleted.
+
+    Entries contain no secrets. Users are recorded as text, because entries outlive accounts.
+    """
+
+    __tablename__ = "audit"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[str] = mapped_column(index=True)
+    actor: Mapped[str]
+    """E-mail address of the user, ``operator`` on the server's host, or empty if unknown."""
+    address: Mapped[str]
+    """IP address of the client; empty on the server's host."""
+    action: Mapped[str]
+    object: Mapped[str]
+    """Changed object, such as the address of an account; the attempted address of a failure."""
+    request_id: Mapped[str]
+
+
+# SQLite rejects changes of the audit log.
+for _operation in ("UPDATE", "DELETE"):
+    _trigger = DDL(
+        f"CREATE TRIGGER audit_{_operation.lower()} BEFORE {_operation} ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+    )  # type: ignore[no-untyped-call]
+    event.listen(AuditEntry.__table__, "after_create", _trigger.execute_if(dialect="sqlite"))
 
 
 class Task(Base):
@@ -224,6 +289,10 @@ class ApiKey(Base):
     start: Mapped[str]
     """First characters of the key, by which users distinguish their keys."""
     created_at: Mapped[str]
+    scopes: Mapped[list[str] | None] = mapped_column(ValidatedJSON("strings"))
+    """Operations that the key permits; ``None`` is the scope ``gateway`` of earlier versions."""
+    expires_at: Mapped[str | None]
+    last_used_at: Mapped[str | None]
 
 
 class InternalToken(Base):

@@ -196,6 +196,12 @@ class TaskRepository:
 
     # Lists of one user
 
+    def list_of_user(self, user_id: int) -> list[Task]:
+        """Return all tasks and chats of a user, by id."""
+        own = select(Task).where(Task.user_id == user_id).order_by(Task.id)
+        with self._database.reading() as session:
+            return list(session.scalars(own))
+
     def extent(self, user_id: int, before: int | None, limit: int) -> TaskExtent:
         """Return the extent of a user's newest ``limit`` tasks with an id below ``before``."""
         own = Task.user_id == user_id

@@ -75,16 +75,57 @@ def stream_zip(workspace: Workspace, chosen: Iterable[PathParts]) -> Blocks:
     Raises:
         IncompleteFile: A file disappeared, shrank or became unreadable meanwhile.
     """
-    buffer = _ZipBuffer()
-    try:
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
+    archive = ZipStream()
+    yield from archive.add_files(workspace, chosen)
+    yield archive.close()
+
+
+class ZipStream:
+    """ZIP archive whose bytes are taken while members are added."""
+
+    def __init__(self) -> None:
+        self._buffer = _ZipBuffer()
+        self._archive = zipfile.ZipFile(  # type: ignore[call-overload]
+            self._buffer, "w", zipfile.ZIP_DEFLATED
+        )
+
+    def add_files(
+        self, workspace: Workspace, chosen: Iterable[PathParts], prefix: str = ""
+    ) -> Blocks:
+        """Add the paths from ``select_paths``, including directory contents.
+
+        Args:
+            workspace: The work_dir.
+            chosen: Paths in it.
+            prefix: Start of the names of the members.
+
+        Raises:
+            IncompleteFile: A file disappeared, shrank or became unreadable meanwhile.
+        """
+        try:
             for parts in chosen:
                 with closing(_entries(workspace, parts, strict=True)) as entries:
                     for entry in entries:
-                        yield from _add_entry(archive, buffer, entry)
-    except OSError as error:
-        raise IncompleteFile(f"a file could not be read into the archive: {error}") from error
-    yield buffer.take()
+                        yield from _add_entry(self._archive, self._buffer, entry, prefix)
+        except OSError as error:
+            raise IncompleteFile(f"a file could not be read into the archive: {error}") from error
+
+    def add_content(self, name: str, content: Iterable[bytes]) -> Blocks:
+        """Add a member whose size is not known in advance."""
+        info = zipfile.ZipInfo(name, time.gmtime()[:6])
+        info.compress_type = zipfile.ZIP_DEFLATED
+        info.create_system = 3  # Unix: defines the meaning of the modes
+        info.external_attr = (stat.S_IFREG | 0o600) << 16
+        with self._archive.open(info, "w", force_zip64=True) as member:
+            for block in content:
+                member.write(block)
+                if self._buffer.size >= _SEND_BYTES:
+                    yield self._buffer.take()
+
+    def close(self) -> bytes:
+        """Return the rest of the archive."""
+        self._archive.close()
+        return self._buffer.take()
 
 
 class _ZipBuffer:
@@ -149,14 +190,17 @@ def _exists(entry: TreeEntry) -> bool:
     return True
 
 
-def _add_entry(archive: zipfile.ZipFile, buffer: _ZipBuffer, entry: TreeEntry) -> Blocks:
+def _add_entry(
+    archive: zipfile.ZipFile, buffer: _ZipBuffer, entry: TreeEntry, prefix: str
+) -> Blocks:
+    name = prefix + wire_names.encode(entry.path)
     if entry.is_directory:
-        info = _zip_info(f"{wire_names.encode(entry.path)}/", entry.status)
+        info = _zip_info(f"{name}/", entry.status)
         if info.filename not in archive.NameToInfo:
             archive.mkdir(info)
     else:
         file, status = open_regular(entry.directory, entry.name)
-        with file, archive.open(_zip_info(wire_names.encode(entry.path), status), "w") as member:
+        with file, archive.open(_zip_info(name, status), "w") as member:
             # Data that is appended meanwhile is omitted, so the size is known from the start.
             for block in http_ranges.read_range(file, range(status.st_size)):
                 member.write(block)

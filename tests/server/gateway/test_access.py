@@ -14,7 +14,7 @@ from sqlalchemy import update
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
 from beray.server.http.client_address import in_networks
-from beray.server.storage.api_keys import MAX_API_KEYS, TooManyKeys
+from beray.server.storage.api_keys import MAX_API_KEYS, NewApiKey, TooManyKeys
 from beray.server.storage.digests import secret_digest
 from beray.server.storage.internal_tokens import ApiKeyRevoked
 from beray.server.storage.tables import GatewayUsage, InternalToken
@@ -68,12 +68,12 @@ def test_each_credential_is_valid_in_its_own_header_only(agent: Agent) -> None:
     server = agent.server
     assert ask(server, Authorization=f"Bearer {token}").status_code == 200
     assert ask(server, X_Internal_Token=agent.token).status_code == 200
-    for wrong in (agent.token, agent.api_key):
+    for wrong, status in ((agent.token, 401), (agent.api_key, 403)):
         assert refusal(ask(server, Authorization=f"Bearer {wrong}"))[0] == 401
         me = requests.get(
             f"{server.url}/api/v1/users/me", headers={"Authorization": f"Bearer {wrong}"}, timeout=9
         )
-        assert me.status_code == 401
+        assert me.status_code == status
     for wrong in (token, agent.api_key, f"Bearer {agent.token}"):
         assert refusal(ask(server, X_Internal_Token=wrong))[0] == 401
     for wrong in (token, agent.token):
@@ -139,9 +139,9 @@ def test_the_number_of_keys_per_user_is_limited(
 ) -> None:
     user_id, keys = repositories.user_id(), repositories.api_keys
     for number in range(MAX_API_KEYS):
-        keys.create(user_id, f"{number}", None)
+        keys.create(user_id, NewApiKey(f"{number}", None))
     with pytest.raises(TooManyKeys):
-        keys.create(user_id, "one more", None)
+        keys.create(user_id, NewApiKey("one more", None))
     for number in range(MAX_API_KEYS):
         beray_client.create_api_key(f"{number}")
     with pytest.raises(ConflictError, match="Revoke one"):
@@ -169,7 +169,7 @@ def test_tokens_end(repositories: Repositories) -> None:
 
 def test_a_use_extends_a_token(repositories: Repositories) -> None:
     user_id, tokens = repositories.user_id(), repositories.internal_tokens
-    key, _ = repositories.api_keys.create(user_id, "k", "a")
+    key, _ = repositories.api_keys.create(user_id, NewApiKey("k", "a"))
     token = tokens.create(user_id, "a", 60.0, api_key_id=key.id)
 
     def expiry(idle_seconds: float | None) -> str:
@@ -194,7 +194,7 @@ def test_a_token_that_cannot_be_extended_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "beray.sqlite3"
     with opened(path, lock_seconds=0.05) as repositories:
         user_id, tokens = repositories.user_id(), repositories.internal_tokens
-        key, _ = repositories.api_keys.create(user_id, "k", "a")
+        key, _ = repositories.api_keys.create(user_id, NewApiKey("k", "a"))
         token = tokens.create(user_id, "a", 60.0, api_key_id=key.id)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -207,7 +207,7 @@ def test_a_token_that_cannot_be_extended_is_valid(tmp_path: Path) -> None:
 
 def test_tokens_of_runs_live_until_they_are_ended(repositories: Repositories) -> None:
     user_id, tokens = repositories.user_id(), repositories.internal_tokens
-    key, _ = repositories.api_keys.create(user_id, "k", "a")
+    key, _ = repositories.api_keys.create(user_id, NewApiKey("k", "a"))
     run, ended = tokens.create(user_id, "task-1"), tokens.create(user_id, "task-2")
     other = tokens.create(user_id, "a", 60.0, api_key_id=key.id)
     tokens.delete(ended)

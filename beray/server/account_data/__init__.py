@@ -1,0 +1,1 @@
+"""Data of an account as a whole: deletion, export and size."""
