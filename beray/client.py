@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypedDict, Unpack, overlo
 import requests
 
 from beray import schema, waiting
+from beray.account_schema import SignedInDevice
+from beray.administration import ServerAdministration
+from beray.api_keys import new_key_body
 from beray.config import Profiles, resolve
 from beray.exceptions import AuthenticationError, InvalidArgument, UnprocessableEntityError
 from beray.http.request import Timeout
@@ -26,6 +29,7 @@ from beray.http.transport import (
     Transport,
     quote_path_segment,
 )
+from beray.own_account import OwnAccount, try_password_forms
 from beray.sanitize import normalized_password
 from beray.schema import (
     API_PREFIX,
@@ -83,6 +87,8 @@ class BeRayClient(BaseClient):
     events contain them, where bytes that are not UTF-8 are escaped (see
     :mod:`beray.transfers.wire_names`), and in the form in which Python lists local files.
 
+    The token may also be an API key (``sk-…``), which permits the operations of its scopes.
+
     Every method that sends a request raises ``APIError`` or a subclass for an error response,
     ``ConnectionFailed`` (or its subclass ``DeadlineExceeded``) if the server could not be reached,
     ``OutcomeUnknown`` if it may have processed a request that must not be repeated, and
@@ -91,7 +97,7 @@ class BeRayClient(BaseClient):
 
     Args:
         base_url: URL of the server, without ``/api/v1``.
-        token: Access token, if there is one already.
+        token: Access token or API key, if there is one already.
         timeout: Seconds to connect, and seconds without a received byte while reading.
         deadline: Seconds for a request with all its retries. Uploads, downloads and streams have
             no deadline; only ``timeout`` ends them.
@@ -105,6 +111,9 @@ class BeRayClient(BaseClient):
         max_memory_bytes: The same for ``get_file_content`` and ``download_files_as_zip`` without
             ``stream=True``. ``download_file``, ``download_zip`` and ``download_dir`` write to disk
             and are not limited.
+
+    Attributes:
+        admin: Administration of the server's accounts, for administrators.
 
     Raises:
         ConfigurationError: ``base_url`` or a certificate file is invalid.
@@ -145,6 +154,8 @@ class BeRayClient(BaseClient):
         )
         self._session = self._transport.session
         self._files = TaskFiles(self._transport)
+        self._own_account = OwnAccount(self._transport)
+        self.admin = ServerAdministration(self._transport)
         if token is not None:
             self.set_token(token)
 
@@ -261,6 +272,25 @@ class BeRayClient(BaseClient):
         }
         return self._start_session("/auth/register", json=body)
 
+    def create_first_administrator(self, setup_token: str, email: str, password: str) -> Session:
+        """Create the first administrator of a server, and sign in to it. BeRay extension.
+
+        Args:
+            setup_token: Part after ``#`` of the link that ``beray serve`` prints.
+            email: Address of the account.
+            password: The password; it is sent in NFKC form.
+
+        Returns:
+            The session. Its access token is used for all later requests.
+
+        Raises:
+            AuthenticationError: The link is wrong or was used (403).
+            ConflictError: The address already has an account, or the server an administrator.
+            UnprocessableEntityError: The address or the password is invalid.
+        """
+        body = {"token": setup_token, "email": email, "password": normalized_password(password)}
+        return self._start_session("/auth/setup", json=body)
+
     def login(self, email: str, password: str) -> Session:
         """Sign in.
 
@@ -278,7 +308,7 @@ class BeRayClient(BaseClient):
             AuthenticationError: The address or the password is wrong.
             RateLimitError: There were too many attempts; ``retry_after`` is the time to wait.
         """
-        return self._try_password_forms(
+        return try_password_forms(
             password,
             lambda form: self._start_session(
                 "/auth/login", json={"email": email, "password": form}
@@ -314,22 +344,12 @@ class BeRayClient(BaseClient):
                 "two names of the same value"
             )
         name = email if username is None else username
-        return self._try_password_forms(
+        return try_password_forms(
             password,
             lambda form: self._start_session(
                 "/auth/token", data={"username": name, "password": form}
             ),
         )
-
-    @staticmethod
-    def _try_password_forms(password: str, sign_in: Callable[[str], Session]) -> Session:
-        normalized = normalized_password(password)
-        try:
-            return sign_in(normalized)
-        except (AuthenticationError, UnprocessableEntityError):
-            if normalized == password:
-                raise
-        return sign_in(password)
 
     def _start_session(self, path: str, **body: Any) -> Session:
         session = self._transport.json(
@@ -362,6 +382,200 @@ class BeRayClient(BaseClient):
             AuthenticationError: The client is not signed in, or the session has ended.
         """
         return self._transport.json(schema.USER, "GET", "/users/me")
+
+    # The user's own account
+
+    def request_password_reset(self, email: str) -> Message:
+        """Request a code for a new password by e-mail. BeRay extension.
+
+        The response does not reveal whether the address has an account.
+
+        Args:
+            email: Address of the account.
+
+        Returns:
+            A confirmation.
+
+        Raises:
+            RateLimitError: Too many codes were requested; ``retry_after`` is the time to wait.
+            UnprocessableEntityError: The address is invalid.
+        """
+        return self._own_account.request_password_reset(email)
+
+    def reset_password(self, email: str, verification_code: str, password: str) -> Session:
+        """Set a new password with a mailed code, end all sessions, and sign in. BeRay extension.
+
+        Args:
+            email: Address of the account.
+            verification_code: The code that was sent to the address.
+            password: The new password; it is sent in NFKC form.
+
+        Returns:
+            The session. Its access token is used for all later requests.
+
+        Raises:
+            AuthenticationError: The account is disabled (403), or the password was changed by
+                another request meanwhile (401).
+            UnprocessableEntityError: The code is wrong or has expired, or the password is too
+                short, common or derived from the address.
+            RateLimitError: There were too many wrong codes.
+        """
+        body = {
+            "email": email,
+            "verification_code": verification_code,
+            "password": normalized_password(password),
+        }
+        return self._start_session("/auth/reset-password", json=body)
+
+    def change_password(self, password: str, new_password: str) -> Message:
+        """Change the password, and end all other sessions of the account. BeRay extension.
+
+        Passwords are sent in NFKC form, as by ``login``.
+
+        Args:
+            password: The current password.
+            new_password: The new password.
+
+        Returns:
+            A confirmation.
+
+        Raises:
+            AuthenticationError: The current password is wrong (403).
+            ConflictError: The password was changed by another request meanwhile.
+            UnprocessableEntityError: The new password is too short, common, derived from the
+                address, or the current one.
+            RateLimitError: There were too many wrong passwords.
+        """
+        return self._own_account.change_password(password, new_password)
+
+    def request_email_change(self, email: str, password: str) -> Message:
+        """Request codes for a change of the address, at both addresses. BeRay extension.
+
+        Args:
+            email: The new address.
+            password: The password, sent as by ``login``.
+
+        Returns:
+            A confirmation.
+
+        Raises:
+            AuthenticationError: The password is wrong, or the new address may not register (403).
+            ConflictError: The new address already has an account.
+            UnprocessableEntityError: The new address is invalid.
+            RateLimitError: There were too many wrong passwords, or too many codes were requested.
+        """
+        return self._own_account.request_email_change(email, password)
+
+    def change_email(self, email: str, current_code: str, new_code: str) -> User:
+        """Change the address with the codes of ``request_email_change``. BeRay extension.
+
+        Args:
+            email: The new address.
+            current_code: The code that was sent to the current address.
+            new_code: The code that was sent to the new address.
+
+        Returns:
+            The account with its new address.
+
+        Raises:
+            ConflictError: The new address already has an account.
+            UnprocessableEntityError: A code is wrong or has expired.
+            RateLimitError: There were too many wrong codes.
+        """
+        return self._own_account.change_email(email, current_code, new_code)
+
+    def list_sessions(self) -> list[SignedInDevice]:
+        """Return the sessions of the account, most recently used first. BeRay extension."""
+        return self._own_account.list_sessions()
+
+    def revoke_session(self, session_id: str) -> Message:
+        """End a session of the account and its active requests. BeRay extension.
+
+        Args:
+            session_id: ``id`` of the session. That of this client may be ended as well; its token
+                is then invalid.
+
+        Returns:
+            A confirmation.
+
+        Raises:
+            NotFoundError: The session does not exist.
+        """
+        return self._own_account.revoke_session(session_id)
+
+    def revoke_sessions(self, *, others: bool = False) -> Message:
+        """End all sessions of the account and their active requests. BeRay extension.
+
+        Args:
+            others: Keep the session of this client. Otherwise its token is removed.
+
+        Returns:
+            A confirmation with the number of sessions.
+        """
+        message = self._own_account.revoke_sessions(others=others)
+        if not others:
+            self.set_token(None)
+        return message
+
+    def delete_account(self, password: str) -> Message:
+        """Delete the account with its tasks, events, files and keys. BeRay extension.
+
+        Running tasks are stopped. The token is removed from this client.
+
+        Args:
+            password: The password, sent as by ``login``.
+
+        Returns:
+            A confirmation, which states whether data is still being removed.
+
+        Raises:
+            AuthenticationError: The password is wrong (403).
+            ConflictError: The account is the last administrator.
+            RateLimitError: There were too many wrong passwords.
+        """
+        message = self._own_account.delete(password)
+        self.set_token(None)
+        return message
+
+    def export_data(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Path:
+        """Download a ZIP archive of all data of the account. BeRay extension.
+
+        The archive has the properties of the account and, for each task and chat, its properties,
+        events (JSON lines) and files. It appears at ``target`` only when it is complete.
+
+        Args:
+            target: Local path to write to.
+            overwrite: Replace an existing file.
+            transfer: Reports progress and cancels the download.
+
+        Returns:
+            The local path.
+
+        Raises:
+            FileExistsError: ``target`` exists and ``overwrite`` is False.
+            IsADirectoryError: ``target`` is a directory.
+            FileNotFoundError: The directory of ``target`` does not exist.
+            TransferError: The archive could not be downloaded completely, for example because a
+                file changed meanwhile.
+            TransferCancelled: ``transfer`` was cancelled.
+        """
+        handle = transfer or Transfer()
+        return download(
+            lambda headers: self._own_account.export(
+                headers=headers, stream=True, cancel=handle.cancel_token
+            ),
+            target,
+            source=f"{self.base_url} account",
+            overwrite=overwrite,
+            repeatable=False,
+            transfer=handle,
+        )
 
     # Tasks
 
@@ -1056,28 +1270,39 @@ class BeRayClient(BaseClient):
             transfer=handle,
         )
 
-    # API keys of the gateway
+    # API keys
 
-    def create_api_key(self, name: str, agent_id: str | None = None) -> CreatedApiKey:
-        """Create an API key of the gateway. BeRay extension.
+    def create_api_key(
+        self,
+        name: str,
+        agent_id: str | None = None,
+        *,
+        scopes: Iterable[str] | None = None,
+        expires_in_seconds: float | None = None,
+    ) -> CreatedApiKey:
+        """Create an API key. BeRay extension.
 
         Args:
             name: Description of the key.
             agent_id: Id of the agent that uses the key, which then has files of its own: letters,
                 digits, ``.``, ``_`` and ``-``.
+            scopes: Operations that the key permits: ``tasks:read``, ``tasks:write``, ``files``,
+                ``gateway``. ``None`` permits the gateway only.
+            expires_in_seconds: Validity; ``None`` until the key is revoked.
 
         Returns:
             The key. ``key`` is returned only in this response.
 
         Raises:
+            InvalidArgument: ``scopes`` is a string instead of a list.
             ConflictError: The user has the maximum number of keys.
-            UnprocessableEntityError: ``name`` or ``agent_id`` is invalid.
+            UnprocessableEntityError: An argument is invalid.
         """
-        body = {"name": name, "agent_id": agent_id}
+        body = new_key_body(name, agent_id, scopes, expires_in_seconds)
         return self._transport.json(schema.CREATED_API_KEY, "POST", "/apikeys", json=body)
 
     def list_api_keys(self) -> list[ApiKey]:
-        """Return the user's API keys of the gateway, newest first. BeRay extension."""
+        """Return the user's API keys, newest first. BeRay extension."""
         return self._transport.json(schema.API_KEYS, "GET", "/apikeys")
 
     def revoke_api_key(self, key_id: int | str) -> Message:

@@ -40,12 +40,14 @@ PRESIGNED_PATH: Final = "(presigned URL)"
 """Replaces the path of a presigned URL, which is a secret, in messages."""
 _PRIVATE_PREFIXES: Final = (
     "/auth/",
+    "/apikeys",
+    "/admin/users",
     "/v1/auth/",
     "/internal/files/download",
     "/internal/files/generate_upload_url",
     PRESIGNED_PATH,
 )
-"""Paths whose responses may contain a token or a signature."""
+"""Paths whose responses may contain a token, a key, a password or a signature."""
 JsonDecoder = Callable[[bytes], Any]
 
 _ERRORS: Final[dict[int, type[APIError]]] = {

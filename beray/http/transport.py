@@ -67,7 +67,9 @@ DEFAULT_TIMEOUT: Final[Timeout] = (10.0, 60.0)
 DEFAULT_DEADLINE: Final = 300.0
 """Seconds for a request with all its attempts."""
 MAX_REDIRECTS: Final = 5
-SIGN_IN_PATHS: Final = ("/auth/register", "/auth/login", "/auth/token")
+SIGN_IN_PATHS: Final = (
+    "/auth/register", "/auth/login", "/auth/token", "/auth/reset-password", "/auth/setup",
+)  # fmt: skip
 _PROBE_SECONDS: Final = 10.0
 
 log = logging.getLogger("beray.transport")

@@ -28,6 +28,7 @@ from beray import (
     InvalidArgument,
     InvalidResponseError,
     NotFoundError,
+    OutcomeUnknown,
     RateLimitError,
     UnprocessableEntityError,
     exceptions,
@@ -42,6 +43,8 @@ SESSION = {
     "user": {"id": 1, "email": "a@b.example", "extra": None},
 }
 KEY = {"id": 3, "name": "n", "agent_id": None, "created_at": "2026-01-01T00:00:00Z"}
+SECRET = "top secret"
+MANAGED = {"id": 3, "email": "e", "role": "service"}
 TASK = {"id": 7, "goal": "g", "status": "NEW_STATUS", "unknown": {"a": [1]}}
 
 
@@ -87,8 +90,54 @@ def client() -> BeRayClient:
          lambda c: c.create_api_key("n")),
         ("POST", "/apikeys", KEY | {"key": "sk-1"}, {"name": "n", "agent_id": "a"},
          lambda c: c.create_api_key("n", "a")),
+        ("POST", "/apikeys", KEY | {"key": "sk-1"},
+         {"name": "n", "agent_id": None, "scopes": ["files"], "expires_in_seconds": 60},
+         lambda c: c.create_api_key("n", scopes=("files",), expires_in_seconds=60)),
         ("GET", "/apikeys", [KEY | {"start": "sk-1"}], None, lambda c: c.list_api_keys()),
         ("DELETE", "/apikeys/3", {"message": "m"}, None, lambda c: c.revoke_api_key(3)),
+        ("POST", "/auth/request-password-reset", {"message": "m"}, {"email": "e"},
+         lambda c: c.request_password_reset("e")),
+        ("POST", "/auth/reset-password", SESSION,
+         {"email": "e", "verification_code": "1", "password": "p"},
+         lambda c: c.reset_password("e", "1", "p")),
+        ("POST", "/auth/setup", SESSION, {"token": "t", "email": "e", "password": "p"},
+         lambda c: c.create_first_administrator("t", "e", "p")),
+        ("POST", "/users/me/password", {"message": "m"}, {"password": "p", "new_password": "q"},
+         lambda c: c.change_password("p", "q")),
+        ("POST", "/users/me/request-email-change", {"message": "m"},
+         {"email": "e", "password": "p"}, lambda c: c.request_email_change("e", "p")),
+        ("POST", "/users/me/email", SESSION["user"],
+         {"email": "e", "current_code": "1", "new_code": "2"},
+         lambda c: c.change_email("e", "1", "2")),
+        ("POST", "/users/me/delete", {"message": "m"}, {"password": "p"},
+         lambda c: c.delete_account("p")),
+        ("GET", "/sessions", [{"id": "s"}], None, lambda c: c.list_sessions()),
+        ("DELETE", "/sessions/s%2F1", {"message": "m"}, None, lambda c: c.revoke_session("s/1")),
+        ("DELETE", "/sessions", {"message": "m"}, None, lambda c: c.revoke_sessions()),
+        ("DELETE", "/sessions?others=true", {"message": "m"}, None,
+         lambda c: c.revoke_sessions(others=True)),
+        ("GET", "/admin/users", {"users": []}, None, lambda c: c.admin.list_users()),
+        ("GET", "/admin/users?search=a&after=1&limit=2", {"users": []}, None,
+         lambda c: c.admin.list_users("a", 1, 2)),
+        ("POST", "/admin/users", MANAGED, {"email": "e", "role": "service"},
+         lambda c: c.admin.create_service_account("e")),
+        ("PATCH", "/admin/users/3", MANAGED, {"disabled": False},
+         lambda c: c.admin.change_user(3, disabled=False)),
+        ("DELETE", "/admin/users/3", {"message": "m"}, None, lambda c: c.admin.delete_user(3)),
+        ("POST", "/admin/users/3/reset-password", {"email": "e", "password": "p"}, None,
+         lambda c: c.admin.reset_password(3)),
+        ("POST", "/admin/users/3/revoke-sessions", {"message": "m"}, None,
+         lambda c: c.admin.revoke_sessions(3)),
+        ("POST", "/admin/users/3/apikeys", KEY | {"key": "sk-1"},
+         {"name": "n", "agent_id": None, "scopes": ["files"]},
+         lambda c: c.admin.create_api_key(3, "n", scopes=["files"])),
+        ("GET", "/admin/invitations", [], None, lambda c: c.admin.list_invitations()),
+        ("POST", "/admin/invitations", {"email": "e", "role": "user"},
+         {"email": "e", "role": "user"}, lambda c: c.admin.invite("e")),
+        ("DELETE", "/admin/invitations/a%2Fb%40c", {"message": "m"}, None,
+         lambda c: c.admin.withdraw_invitation("a/b@c")),
+        ("GET", "/admin/audit?after=3&limit=2&wait_seconds=1", [], None,
+         lambda c: c.admin.audit(3, 2, 1)),
     ],
 )  # fmt: skip
 def test_each_documented_request(
@@ -105,6 +154,51 @@ def test_each_documented_request(
     request = wire.calls[0].request
     assert request.headers["Authorization"] == "Bearer tok"
     assert (json.loads(request.body) if request.body else None) == sent
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.request_password_reset("e@x"),
+        lambda c: c.reset_password("e@x", SECRET, SECRET),
+        lambda c: c.change_password(SECRET, SECRET),
+        lambda c: c.request_email_change("e@x", SECRET),
+        lambda c: c.change_email("e@x", SECRET, SECRET),
+        lambda c: c.delete_account(SECRET),
+        lambda c: c.create_first_administrator(SECRET, "e@x", SECRET),
+        lambda c: c.admin.change_user(1, disabled=True),
+        lambda c: c.admin.reset_password(1),
+        lambda c: c.admin.invite("e@x"),
+        lambda c: c.admin.create_api_key(1, "n"),
+    ],
+)
+def test_changes_of_accounts_are_never_repeated(call: Callable[[BeRayClient], Any]) -> None:
+    for answer in (ScriptedResponse(b"x", drop_at=0), ScriptedResponse(b"{}", 500)):
+        with FaultServer([answer]) as server:
+            client = BeRayClient(server.url, "tok")
+            with pytest.raises((OutcomeUnknown, APIError)) as caught:
+                call(client)
+            assert len(server.requests) == 1
+            assert client.access_token == "tok"
+            shown = "".join(traceback.format_exception(caught.value))
+            assert SECRET not in f"{shown} {vars(caught.value)}"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.create_api_key("n"),
+        lambda c: c.admin.create_api_key(1, "n"),
+        lambda c: c.admin.reset_password(1),
+        lambda c: c.reset_password("e@x", "1", "p"),
+    ],
+)
+def test_a_secret_of_an_invalid_response_is_not_shown(call: Callable[[BeRayClient], Any]) -> None:
+    answer = ScriptedResponse(b'{"key": "TOPSECRET", "passwort": "TOPSECRET"}')
+    with FaultServer([answer]) as server, pytest.raises(InvalidResponseError) as caught:
+        call(BeRayClient(server.url, "tok"))
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "TOPSECRET" not in f"{shown} {vars(caught.value)}"
 
 
 def test_the_password_form(wire: responses.RequestsMock) -> None:
