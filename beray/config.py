@@ -199,6 +199,18 @@ class Profiles:
             if profile is not None:
                 self._profiles[name] = replace(profile, token=None)
 
+    def set_email(self, name: str, email: str) -> None:
+        """Save the changed e-mail address of a profile's account.
+
+        Raises:
+            ConfigurationError: The file is invalid or locked by another process.
+            OSError: The file cannot be written.
+        """
+        with self._change():
+            profile = self._profiles.get(name)
+            if profile is not None:
+                self._profiles[name] = replace(profile, email=email)
+
     def use(self, name: str) -> None:
         """Make ``name`` the current profile.
 

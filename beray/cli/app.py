@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from beray.cli import output
-from beray.cli.commands import account, apikeys, chat, docs, files, prefabs, server, tasks
+from beray.cli.commands import (
+    account,
+    admin,
+    apikeys,
+    chat,
+    docs,
+    files,
+    own_account,
+    password,
+    prefabs,
+    server,
+    sessions,
+    tasks,
+)
 from beray.cli.context import ServerChoice
 from beray.cli.options import ProfileName, Url
 from beray.version import __version__
@@ -56,6 +69,10 @@ chat.register(app)
 files.register(app)
 prefabs.register(app)
 account.register(app)
+password.register(app)
+sessions.register(app)
+own_account.register(app)
 apikeys.register(app)
+admin.register(app)
 server.register(app)
 docs.register(app)

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from beray.cli.times import parse_duration
 from beray.sanitize import is_encodable
+from beray.schema import SCOPES
 from beray.transfers.wire_names import to_wire_name
 
 
@@ -29,6 +31,13 @@ def wire_path(path: str | None) -> str | None:
 
 def _wire_paths(paths: list[str] | None) -> list[str] | None:
     return None if paths is None else [wire_path(path) or "" for path in paths]
+
+
+def _known_scopes(scopes: list[str] | None) -> list[str] | None:
+    for scope in scopes or ():
+        if scope not in SCOPES:
+            raise typer.BadParameter(f"expected one of {', '.join(SCOPES)}, got {scope[:100]!a}")
+    return scopes
 
 
 Url = Annotated[
@@ -58,6 +67,35 @@ RemotePaths = Annotated[
 ]
 LocalPaths = Annotated[
     list[Path], typer.Argument(metavar="LOCAL", help="Local files and directories.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        callback=_known_scopes,
+        help="Operations that the key permits: tasks:read, tasks:write, files, gateway. "
+        "Repeatable. Default: gateway.",
+    ),
+]
+Expires = Annotated[
+    float | None,
+    typer.Option(
+        "--expires",
+        metavar="DURATION",
+        help="Validity, such as 90d, 12h or 30m.",
+        parser=parse_duration,
+    ),
+]
+Agent = Annotated[
+    str | None,
+    typer.Option(
+        "--agent",
+        metavar="AGENT",
+        help="Agent that uses the key. Each agent has its own files.",
+        callback=encodable,
+    ),
 ]
 Email = Annotated[
     str | None,

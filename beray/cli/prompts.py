@@ -51,9 +51,39 @@ def ask_secret(name: str) -> str:
     return answer
 
 
+def ask_new_password(name: str = "password") -> str:
+    """Ask for a new password. On a terminal, it must be typed twice.
+
+    Raises:
+        ConfigurationError: As for ``ask_secret``.
+    """
+    while True:
+        password = ask_secret(name)
+        if not output.is_terminal(sys.stdin) or ask_secret(f"{name} again") == password:
+            return password
+        output.note("Passwords do not match. Try again.")
+
+
 def _capitalize(name: str) -> str:
     """Return ``name`` with a capital first letter. Names of secrets in it keep their case."""
     return name[:1].upper() + name[1:]
+
+
+def require_confirmable(yes: bool, action: str) -> None:
+    """Check that a confirmation is possible, before anything is requested.
+
+    Args:
+        yes: Whether the user passed ``--yes``.
+        action: The action, such as "delete".
+
+    Raises:
+        ConfigurationError: It is not, because stdin or stderr is not a terminal.
+    """
+    if not yes and not output.can_prompt():
+        stream = "stderr" if output.is_terminal(sys.stdin) else "stdin"
+        raise ConfigurationError(
+            f"{stream} is not a terminal; pass --yes to {action} without confirmation"
+        )
 
 
 def confirm(question: str) -> bool:

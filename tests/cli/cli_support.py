@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import threading
@@ -115,6 +116,18 @@ def stream(events: Iterable[Mapping[str, Any]]) -> tuple[int, bytes]:
         for event in events
     )
     return 200, b"retry: 10\n\n" + body
+
+
+class Script(io.StringIO):
+    """A stdin that determines its lines when they are read."""
+
+    def __init__(self, *lines: str | Callable[[], str]) -> None:
+        super().__init__()
+        self._lines = list(lines)
+
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
+        line = self._lines.pop(0) if self._lines else ""
+        return (line if isinstance(line, str) else line()) + "\n"
 
 
 def program(*argv: str) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import secrets
-from collections.abc import Callable
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,21 +13,11 @@ import pytest
 from beray.config import Profiles
 from beray.exceptions import AuthenticationError
 from beray.testing import RunningServer
-from tests.cli.cli_support import Command, ScriptedServer
+from tests.account_servers import Outbox
+from tests.cli.cli_support import Command, Script, ScriptedServer
+from tests.support import until
 
 PASSWORD = "a very private password"
-
-
-class Script(io.StringIO):
-    """A stdin that determines its lines when they are read."""
-
-    def __init__(self, *lines: str | Callable[[], str]) -> None:
-        super().__init__()
-        self._lines = list(lines)
-
-    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
-        line = self._lines.pop(0) if self._lines else ""
-        return (line if isinstance(line, str) else line()) + "\n"
 
 
 @pytest.fixture
@@ -161,3 +150,107 @@ def test_a_password_is_never_an_argument(beray: Command, scripted: ScriptedServe
         for option in ("--password", "--code"):
             assert beray(command, option, "x").status == 2
     assert scripted.requests == []
+
+
+@pytest.fixture
+def signed_in(beray: Command, beray_server: RunningServer, address: str) -> str:
+    """Return the address of a new account that the command is signed in to, in a profile."""
+    with beray_server.sign_up(address, PASSWORD):
+        outcome = beray(
+            "login", "--url", beray_server.url, "--profile", "me", "--email", address,
+            stdin=f"{PASSWORD}\n",
+        )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    return address
+
+
+def test_the_address_is_changed(
+    beray: Command, beray_server: RunningServer, signed_in: str
+) -> None:
+    new = f"new-{signed_in}"
+    boxes = Outbox(beray_server, signed_in), Outbox(beray_server, new)
+    wrong = beray("account", "email", new, stdin="wrong password\n")
+    assert (wrong.status, wrong.out) == (1, "")
+    assert "The password is wrong. (403)" in wrong.err
+    stdin = Script(PASSWORD, boxes[0].new_code, boxes[1].new_code)
+    changed = beray("account", "email", new, "--json", stdin=stdin)
+    assert changed.status == 0, changed.err
+    assert changed.json[0]["email"] == new
+    assert PASSWORD not in changed.err
+    saved = Profiles().get("me")
+    assert saved is not None
+    assert saved.email == new
+    assert beray("whoami", "--json").json[0]["email"] == new
+
+
+def test_a_wrong_code_does_not_change_the_address(
+    beray: Command, beray_server: RunningServer, signed_in: str
+) -> None:
+    stdin = Script(PASSWORD, "wrong", "code")
+    outcome = beray("account", "email", f"new-{signed_in}", stdin=stdin)
+    assert outcome.status == 1
+    assert "(422)" in outcome.err
+    assert beray("whoami", "--json").json[0]["email"] == signed_in
+
+
+def test_the_data_is_exported(beray: Command, signed_in: str) -> None:
+    assert beray("run", "!echo hello > hello.txt").status == 0
+    (saved,) = beray("account", "export", "--json").json
+    assert saved["local"] == "beray-export.zip"
+    with zipfile.ZipFile("beray-export.zip") as archive:
+        assert [n for n in archive.namelist() if n.endswith("files/hello.txt")]
+    again = beray("account", "export")
+    assert again.status == 1
+    assert "--force" in again.err
+    assert beray("account", "export", "--force", "-o", "beray-export.zip").status == 0
+    for target, status in (("-", 2), ("no/such/folder", 1)):
+        assert beray("account", "export", "-o", target).status == status
+    assert os.listdir() == ["beray-export.zip"]
+
+
+def test_an_account_is_deleted(beray: Command, signed_in: str) -> None:
+    refused = beray("account", "delete", stdin=f"{PASSWORD}\n")
+    assert refused.status == 2
+    assert "stdin is not a terminal; pass --yes" in refused.err
+    wrong = beray("account", "delete", "--yes", stdin="wrong password\n")
+    assert wrong.status == 1
+    assert "(403)" in wrong.err
+    assert beray("account", "delete", "--yes").status == 2  # no password
+    assert beray("whoami").status == 0
+    deleted = beray("account", "delete", "--yes", stdin=f"{PASSWORD}\n")
+    assert (deleted.status, deleted.out) == (0, "")
+    assert "deleted" in deleted.err
+    saved = Profiles().get("me")
+    assert saved is not None
+    assert (saved.email, saved.token) == (signed_in, None)
+    assert beray("login", stdin=f"{signed_in}\n{PASSWORD}\n").status == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo terminals are POSIX")
+def test_a_deletion_is_confirmed_at_the_terminal(beray: Command, signed_in: str) -> None:
+    from tests.cli.cli_terminal import Terminal
+
+    with Terminal(["account", "delete"], ["account", "delete"]) as terminal:
+        terminal.expect(f"Delete {signed_in} on")
+        terminal.expect("[y/N]")
+        terminal.type("n\n")
+        terminal.expect("nothing was deleted")
+        terminal.expect("<exit 1>")
+        terminal.expect("[y/N]")
+        terminal.type("y\n")
+        terminal.expect("Password:")
+        until(lambda: not terminal.echoes())
+        terminal.type(f"{PASSWORD}\n")
+        terminal.expect("<exit 0>")
+    assert PASSWORD not in terminal.seen
+    assert beray("whoami").status == 1
+
+
+def test_commands_of_the_account_need_a_server_with_accounts(beray: Command) -> None:
+    for arguments in (
+        ["account", "delete", "--yes"], ["account", "email", "a@b"], ["password", "change"],
+        ["password", "reset"], ["sessions"], ["sessions", "revoke", "--all"], ["admin", "users"],
+    ):  # fmt: skip
+        outcome = beray(*arguments)
+        assert outcome.status == 2
+        assert "no server configured" in outcome.err

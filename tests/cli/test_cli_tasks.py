@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from beray.cli.commands.tasks import age
+from beray.cli.times import age
 from beray.client import BeRayClient
 from beray.exceptions import NotFoundError
 from tests.cli.cli_support import Command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import typer
 
@@ -17,15 +16,15 @@ from beray.cli.context import (
 )
 from beray.cli.errors import error_text
 from beray.cli.options import AsJson, Email, ProfileName, Url
-from beray.cli.prompts import ask, ask_secret
+from beray.cli.prompts import ask, ask_new_password, ask_secret
+from beray.cli.sign_in import save_session, show_facts
 from beray.client import BeRayClient
-from beray.config import Profiles, Target
+from beray.config import Profiles
 from beray.exceptions import (
     AuthenticationError,
     BeRayException,
     RateLimitError,
 )
-from beray.schema import Session, email_of
 
 
 def register_account(
@@ -50,8 +49,8 @@ def register_account(
             # A code was sent before, and is still valid.
             output.note(error_text(error))
         code = ask_secret("code")
-        session = client.register(address, code.strip(), _new_password())
-    _save_session(profiles, server, session, address, as_json)
+        session = client.register(address, code.strip(), ask_new_password())
+    save_session(profiles, server, session, address, as_json)
 
 
 def login(
@@ -71,7 +70,7 @@ def login(
     address = email or ask("e-mail", server.email)
     with client_for(server) as client:
         session = client.login(address, ask_secret("password"))
-    _save_session(profiles, server, session, address, as_json)
+    save_session(profiles, server, session, address, as_json)
 
 
 def logout(ctx: typer.Context, url: Url = None, profile: ProfileName = None) -> int:
@@ -111,37 +110,9 @@ def whoami(
     server = resolve_target(ctx, Profiles(), url, profile)
     with client_for(server) as client:
         user = client.get_current_user()
-    _show(
+    show_facts(
         {"email": user.get("email") or "", "server": server.url, "profile": server.profile}, as_json
     )
-
-
-def _new_password() -> str:
-    """Return a new password. On a terminal, it must be typed twice."""
-    while True:
-        password = ask_secret("password")
-        if not output.is_terminal(sys.stdin) or ask_secret("password again") == password:
-            return password
-        output.note("Passwords do not match. Try again.")
-
-
-def _save_session(
-    profiles: Profiles, server: Target, session: Session, email: str, as_json: bool
-) -> None:
-    saved = profiles.sign_in(server, session["access_token"], email_of(session) or email)
-    facts = {"email": saved.email or email, "server": saved.url, "profile": saved.profile}
-    if as_json:
-        _show(facts, as_json=True)
-    else:
-        output.note(f"signed in to {saved.url} as {saved.email} (profile {saved.profile})")
-
-
-def _show(facts: dict[str, str], as_json: bool) -> None:
-    if as_json:
-        output.json_line(facts)
-        return
-    for name, value in facts.items():
-        output.line(f"{name + ':':<10}{output.cell(value)}")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,19 +1,22 @@
-"""Commands for API keys of the gateway: ``beray apikey``."""
+"""Commands for API keys: ``beray apikey``."""
 
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from beray.cli import output
 from beray.cli.context import client_for, resolve_target
-from beray.cli.options import AsJson, ProfileName, Url, encodable
+from beray.cli.options import Agent, AsJson, Expires, ProfileName, Scopes, Url, encodable
+from beray.cli.times import age, day
 from beray.config import Profiles
+from beray.schema import SCOPES, ApiKey, CreatedApiKey
 
 _group = typer.Typer(
-    help="API keys for programs that call the gateway.",
+    help="API keys for programs, which need no password.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,31 +28,21 @@ def new(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of the key.", callback=encodable)
     ],
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            "--agent",
-            metavar="AGENT",
-            help="Agent that uses the key. Each agent has its own files.",
-            callback=encodable,
-        ),
-    ] = None,
+    agent: Agent = None,
+    scope: Scopes = None,
+    expires: Expires = None,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
     """Create an API key, and write it to stdout.
 
-    The key is shown only once: the server stores only its digest.
+    Programs use it as BERAY_TOKEN, or to authenticate to the gateway. It is shown only once: the
+    server stores only its digest.
     """
     with client_for(resolve_target(ctx, Profiles(), url, profile)) as client:
-        created = client.create_api_key(name, agent)
-    if as_json:
-        output.json_line(created)
-        return
-    output.line(created["key"])
-    sys.stdout.flush()
-    output.note(f"created API key {created['id']}; save it now, it is not shown again")
+        created = client.create_api_key(name, agent, scopes=scope, expires_in_seconds=expires)
+    show_created_key(created, as_json)
 
 
 @_group.command("list")
@@ -66,15 +59,30 @@ def list_keys(
     if not keys:
         output.note("no API keys; `beray apikey new NAME` creates one")
         return
-    rows = [
-        (str(key["id"]), f"{key['start']}…", key["created_at"], key["agent_id"] or "", key["name"])
-        for key in keys
-    ]
-    if output.is_terminal(sys.stdout):
-        output.table([("ID", "KEY", "CREATED", "AGENT", "NAME"), *rows])
+    if not output.is_terminal(sys.stdout):
+        for key in keys:
+            expires, last_used = key.get("expires_at"), key.get("last_used_at")
+            output.row(_cells(key, key["created_at"], expires or "", last_used or "", _scopes(key)))
         return
-    for row in rows:
-        output.row(row)
+    now = datetime.now(UTC)
+    rows = []
+    for key in keys:
+        scopes = "all" if set(SCOPES) <= set(key.get("scopes", ())) else _scopes(key)
+        created, last_used = age(key["created_at"], now), age(key.get("last_used_at"), now)
+        rows.append(_cells(key, created, day(key.get("expires_at")), last_used, scopes))
+    headings = ("ID", "KEY", "AGE", "EXPIRES", "USED", "SCOPES", "AGENT", "NAME")
+    output.table([headings, *rows])
+
+
+def _cells(key: ApiKey, created: str, expires: str, last_used: str, scopes: str) -> tuple[str, ...]:
+    return (
+        str(key["id"]), f"{key['start']}…", created, expires, last_used, scopes,
+        key["agent_id"] or "", key["name"],
+    )  # fmt: skip
+
+
+def _scopes(key: ApiKey) -> str:
+    return ",".join(key.get("scopes", ["gateway"]))
 
 
 @_group.command()
@@ -92,6 +100,16 @@ def revoke(
         output.json_line(response)
     else:
         output.note(response.get("message") or "")
+
+
+def show_created_key(created: CreatedApiKey, as_json: bool) -> None:
+    """Write a new key to stdout, alone or as JSON."""
+    if as_json:
+        output.json_line(created)
+        return
+    output.line(created["key"])
+    sys.stdout.flush()
+    output.note(f"created API key {created['id']}; save it now, it is not shown again")
 
 
 def register(app: typer.Typer) -> None:

@@ -24,6 +24,7 @@ from beray.cli.render import (
     status_text,
     summarize,
 )
+from beray.cli.times import age
 from beray.cli.watch import AllTasksView, follow, follow_all
 from beray.client import BeRayClient
 from beray.exceptions import BeRayException, ConfigurationError
@@ -343,11 +344,7 @@ def rm(
     profile: ProfileName = None,
 ) -> int:
     """Delete a task with its events and files."""
-    if not yes and not output.can_prompt():
-        stream = "stderr" if output.is_terminal(sys.stdin) else "stdin"
-        raise ConfigurationError(
-            f"{stream} is not a terminal; pass --yes to delete without confirmation"
-        )
+    prompts.require_confirmable(yes, "delete")
     with connect(ctx, url, profile) as server:
         if not yes:
             goal = one_line(goal_of(server.client.get_task(task_id)), 60)
@@ -357,18 +354,6 @@ def rm(
         response = server.client.delete_task(task_id)
     output.json_line(response) if as_json else output.note(response.get("message") or "")
     return 0
-
-
-def age(created_at: str | None, now: datetime) -> str:
-    """Return the time since a wire time in its largest unit; "" if the time is invalid."""
-    try:
-        seconds = int((now - datetime.fromisoformat(created_at or "")).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return ""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{max(seconds, 0)}s"
 
 
 def _status(task: Task) -> str:
