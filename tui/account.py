@@ -18,12 +18,14 @@ from beray.exceptions import AuthenticationError, BeRayException, ConfigurationE
 from beray.sanitize import one_line
 from beray.schema import Session, email_of
 from tui import messages, sanitize
+from tui.state.current_server import must_change_password
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
 
 RESEND_SECONDS: Final = 60.0
 """Minimum time between two codes for one address, unless the server returns another one."""
+MIN_PASSWORD_CHARACTERS: Final = 8
 
 _SPACED: Final = re.compile(r"[\d\s-]*")
 # Formats of codes in mails: in one piece, in two or three, digit by digit, other lengths.
@@ -66,6 +68,7 @@ def sign_in(
     """
     session = authenticate()
     token, email = session["access_token"], email_of(session) or entered
+    must_change = must_change_password(session.get("user"))
     signed_in = replace(target, token=token, email=email)
     if not is_current():
         with suppress(BeRayException):
@@ -73,10 +76,21 @@ def sign_in(
         return messages.SignedIn(signed_in)
     if target.embedded:
         return messages.SignedIn(signed_in)
+    unsaved = ""
     try:
-        return messages.SignedIn(profiles.sign_in(target, token, email))
+        signed_in = profiles.sign_in(target, token, email)
     except (OSError, ConfigurationError) as error:
-        return messages.SignedIn(signed_in, unsaved=profile_error(error))
+        unsaved = profile_error(error)
+    return messages.SignedIn(signed_in, unsaved, must_change)
+
+
+def new_password_problem(password: str) -> str | None:
+    """Return why a new password cannot be sent to the server, which has further rules; or None."""
+    if len(password) < MIN_PASSWORD_CHARACTERS:
+        return (
+            f"The password has {len(password)} characters; {MIN_PASSWORD_CHARACTERS} are required."
+        )
+    return None
 
 
 def profile_error(error: Exception) -> str:

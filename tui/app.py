@@ -174,7 +174,24 @@ class BeRayApp(App[None]):
     # Session
 
     def on_signed_in(self, message: messages.SignedIn) -> None:
-        self.session.signed_in(message.target, message.unsaved)
+        self.session.signed_in(
+            message.target, message.unsaved, needs_new_password=message.must_change_password
+        )
+
+    def on_task_feed_connected(self) -> None:
+        self.session.read_user()
+
+    def on_user_read(self, message: messages.UserRead) -> None:
+        self.session.user_read(message)
+
+    def on_password_changed(self, message: messages.PasswordChanged) -> None:
+        self.session.password_changed(message.text)
+
+    def on_email_changed(self, message: messages.EmailChanged) -> None:
+        self.session.email_changed(message.email)
+
+    def on_signed_out_by_server(self, message: messages.SignedOutByServer) -> None:
+        self.session.ended_by_user(message.text)
 
     def on_successor_found(self, message: messages.SuccessorFound) -> None:
         self.session.successor_found(message.target, message.client)
@@ -211,6 +228,31 @@ class BeRayApp(App[None]):
 
     def action_leave(self) -> None:
         self.session.leave_sign_in()
+
+    # Account
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "users":
+            return self.session.server.is_administrator
+        return super().check_action(action, parameters)
+
+    def action_account(self) -> None:
+        """Show the account and its sessions above the tasks."""
+        from tui.users.account_screen import AccountScreen
+
+        if not self.session.is_open(AccountScreen):
+            self.push_screen(
+                AccountScreen(self.session.server, user_state=self.user_state, clock=self._clock)
+            )
+
+    def action_users(self) -> None:
+        """Show the users of the server above the tasks."""
+        from tui.users.users_screen import UsersScreen
+
+        if self.session.server.is_administrator and not self.session.is_open(UsersScreen):
+            self.push_screen(
+                UsersScreen(self.session.server, user_state=self.user_state, clock=self._clock)
+            )
 
     # Prefabs
 
@@ -292,7 +334,7 @@ class BeRayApp(App[None]):
             from tui.screens.commands import commands
 
             yield from commands(screen)
-        elif self.run_registry is not None:
+        else:
             from tui.screens import help
 
             yield from help.commands(screen)
@@ -300,6 +342,10 @@ class BeRayApp(App[None]):
         yield SystemCommand("Switch server…", "Or add one, or sign out", self.action_switch_server)
         if target.token and not target.embedded:
             yield SystemCommand("Sign out", "Remove the saved token", self.action_sign_out)
+        if isinstance(screen, MainScreen):
+            yield SystemCommand("Account", "Password, sessions, export", self.action_account)
+            if self.session.server.is_administrator:
+                yield SystemCommand("Users", "Manage the users of the server", self.action_users)
         yield SystemCommand("Theme", "Choose a colour theme", self.action_change_theme)
         yield SystemCommand("Quit", "Tasks keep running on the server", self.action_quit)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from beray.config import Target
-from beray.schema import FilePage, Task, TaskEvent
+from beray.schema import FilePage, Task, TaskEvent, User
 from beray.streaming.cursor import StreamState
 
 if TYPE_CHECKING:
@@ -31,10 +31,17 @@ class OperationFailed(Message):
 
 @dataclass(eq=False, repr=False)
 class SignedIn(Message):
-    """The user signed in; ``unsaved`` is the reason why the token could not be stored, or ""."""
+    """The user signed in.
+
+    Attributes:
+        target: Server and account with the token.
+        unsaved: Reason why the token could not be stored, or "".
+        must_change_password: Whether the server requires a new password first.
+    """
 
     target: Target
     unsaved: str = ""
+    must_change_password: bool = False
 
 
 @dataclass(eq=False, repr=False)
@@ -50,6 +57,43 @@ class SessionEnded(Message):
     """The server no longer accepts the token."""
 
     reason: str
+
+
+@dataclass(eq=False, repr=False)
+class UserRead(Message):
+    """The server returned the account of ``client``."""
+
+    client: BeRayClient
+    user: User
+
+
+class UserUnknown(Message):
+    """The account could not be read."""
+
+
+class AccountChanged(Message, bubble=False):
+    """The account in use has another address, or its other sessions ended."""
+
+
+@dataclass(eq=False, repr=False)
+class PasswordChanged(Message):
+    """The user changed the password; ``text`` is the confirmation of the server."""
+
+    text: str
+
+
+@dataclass(eq=False, repr=False)
+class EmailChanged(Message):
+    """The user changed the address of the account."""
+
+    email: str
+
+
+@dataclass(eq=False, repr=False)
+class SignedOutByServer(Message):
+    """The user ended the session in use, or deleted the account; ``text`` is a notice."""
+
+    text: str
 
 
 @dataclass(eq=False, repr=False)

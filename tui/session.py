@@ -12,10 +12,11 @@ from textual.screen import Screen
 
 from beray.config import Profiles, Target
 from beray.exceptions import AuthenticationError
+from beray.schema import User
 from tui import messages
 from tui.controllers.interfaces import ShowNotification
 from tui.io import background
-from tui.state.current_server import CurrentServer
+from tui.state.current_server import CurrentServer, must_change_password
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
@@ -123,12 +124,13 @@ class DashboardSession:
 
     # Signing in
 
-    def signed_in(self, target: Target, unsaved: str) -> None:
+    def signed_in(self, target: Target, unsaved: str, *, needs_new_password: bool = False) -> None:
         """Continue with a new token.
 
         Args:
             target: Server and account with the token.
             unsaved: Reason why the token could not be stored, or "".
+            needs_new_password: Whether the server requires a new password first.
         """
         if self._is_signing_in_again() and _same_account(self.server.target, target):
             while self._is_signing_in_again():
@@ -140,6 +142,89 @@ class DashboardSession:
         self._read_profiles()
         if unsaved:
             self._notify(f"Signed in, but the token could not be saved: {unsaved}", "warning")
+        if needs_new_password:
+            self._require_new_password()
+
+    # The account in use
+
+    def read_user(self) -> None:
+        """Read the account unless it is known. A failure is not reported: other requests fail."""
+        client = self.server.client
+        if self.server.user is None and not self.server.target.embedded:
+            background.run(
+                self._screens,
+                lambda: messages.UserRead(client, client.get_current_user()),
+                lambda error: messages.UserUnknown(),
+            )
+
+    def user_read(self, message: messages.UserRead) -> None:
+        """Keep the account, which determines the available actions."""
+        if message.client is self.server.client:
+            self.server.user = message.user
+            if must_change_password(message.user):
+                self._require_new_password()
+
+    def _require_new_password(self) -> None:
+        """Ask for a new password, above the tasks, which cannot be read before."""
+        from tui.users.password_screen import ChangePasswordScreen
+
+        if self.server.target.token is not None and not self.is_open(ChangePasswordScreen):
+            self._screens.push_screen(ChangePasswordScreen(self.server, required=True))
+
+    def password_changed(self, text: str) -> None:
+        """Continue after a change of the password, which may have been required."""
+        from tui.users.password_screen import ChangePasswordScreen
+
+        required = False
+        while self.is_open(ChangePasswordScreen):
+            top = self._screens.screen
+            required |= isinstance(top, ChangePasswordScreen) and top.required
+            self._screens.pop_screen()
+        self._notify(text)
+        if required:
+            # Requests that were rejected before are sent again with another client.
+            self._replace_client(self.server.target, self._connect(self.server.target))
+        else:
+            self._post_account_changed()
+
+    def email_changed(self, email: str) -> None:
+        """Continue with another address of the same account, also at the next start."""
+        target = self.server.target = replace(self.server.target, email=email)
+        if self.server.user is not None:
+            self.server.user = {**self.server.user, "email": email}
+        self._on_target_change()
+        self._post_account_changed()
+        self._notify(f"The address of the account is now {email}")
+        profiles, token = self.profiles, target.token
+        saved = profiles.get(target.profile)
+        if token is not None and saved is not None and saved.token == token:
+            background.change_settings(
+                self._screens,
+                lambda: _save_email(profiles, target, token, email),
+                ProfilesFailed,
+            )
+
+    def _post_account_changed(self) -> None:
+        for screen in self._screens.screen_stack[1:]:
+            screen.post_message(messages.AccountChanged())
+
+    def ended_by_user(self, text: str) -> None:
+        """Show the sign-in screen after the user ended this session or deleted the account."""
+        current = self.server.target
+        if current.token is None:
+            return
+        profiles, name = self.profiles, current.profile
+        background.change_settings(
+            self._screens, lambda: _forget_token(profiles, name), ProfilesFailed
+        )
+        self._leave_account(text)
+
+    def _leave_account(self, text: str) -> None:
+        """Show the sign-in screen of the current server."""
+        self.server.target = replace(self.server.target, token=None)
+        self._on_target_change()
+        self._end_reason = ""
+        self._replace_screens(self._create_sign_in_screen(text))
 
     def _switch_to(self, target: Target) -> None:
         """Connect to ``target`` and show its tasks from the beginning."""
@@ -207,6 +292,8 @@ class DashboardSession:
                 _LOCAL_SERVER_HINT if self.server.target.embedded else ""
             )
             self._ask_to_sign_in_again()
+        elif message.user is not None and must_change_password(message.user):
+            self._require_new_password()
         elif message.error is None and message.reason != self._last_rejection:
             # The session is valid: one request was not allowed, or it used an earlier token.
             self._last_rejection = message.reason
@@ -312,10 +399,7 @@ class DashboardSession:
             ProfilesFailed,
         )
         if here:
-            self.server.target = replace(current, token=None)
-            self._on_target_change()
-            self._end_reason = ""
-            self._replace_screens(self._create_sign_in_screen(f"Signed out of {name}."))
+            self._leave_account(f"Signed out of {name}.")
 
     def _remove_token(
         self, profiles: Profiles, name: str, clients: list[BeRayClient], token_note: str
@@ -361,8 +445,17 @@ def _same_account(first: Target, second: Target) -> bool:
 
 
 def _check_session(client: BeRayClient, reason: str) -> SessionChecked:
-    client.get_current_user()
-    return SessionChecked(client, reason, None)
+    return SessionChecked(client, reason, None, client.get_current_user())
+
+
+def _save_email(profiles: Profiles, target: Target, token: str, email: str) -> ProfilesRead:
+    profiles.sign_in(target, token, email)
+    return ProfilesRead(Profiles(profiles.path))
+
+
+def _forget_token(profiles: Profiles, name: str) -> ProfilesRead:
+    profiles.sign_out(name)
+    return ProfilesRead(Profiles(profiles.path))
 
 
 def _set_current_profile(profiles: Profiles, name: str) -> ProfilesRead:
@@ -379,6 +472,7 @@ class SessionChecked(Message):
     client: BeRayClient
     reason: str
     error: Exception | None
+    user: User | None = None
 
 
 @dataclass(eq=False, repr=False)

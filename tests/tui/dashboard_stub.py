@@ -111,6 +111,8 @@ class StubClient:
     def request_verification_code(self, email: str) -> Any:
         return answered(self.message)
 
+    request_password_reset = request_verification_code
+
     def list_tasks(self) -> Any:
         if self.blocked is not None:
             self.blocked.wait()

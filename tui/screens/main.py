@@ -84,6 +84,8 @@ class MainScreen(Screen[None]):
         Binding("z", "download_zip", "ZIP", tooltip="Download all files of the task"),
         Binding("c", "new_chat", "Chat", show=False, tooltip="Talk with the agent in a new chat"),
         Binding("P", "app.prefabs", "Prefabs", show=False, tooltip="Run functions with files"),
+        Binding("A", "app.account", "Account", show=False, tooltip="Password, sessions, export"),
+        Binding("U", "app.users", "Users", show=False, tooltip="Manage the users of the server"),
         Binding("f5", "refresh_files", "Read the files again", show=False),
     ]
 
@@ -413,6 +415,9 @@ class MainScreen(Screen[None]):
     def on_task_feed_failed(self, message: messages.TaskFeedFailed) -> None:
         self.feed.failed(message.error, message.retry_in)
         self._show_board()
+
+    def on_account_changed(self) -> None:
+        self.query_one(StatusBar).show_target(self._server.target)
 
     def on_client_replaced(self) -> None:
         self.query_one(StatusBar).show_target(self._server.target)

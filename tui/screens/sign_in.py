@@ -39,6 +39,7 @@ class SignInScreen(Screen[None]):
         Binding("enter", "next_field", show=False, priority=True),
         Binding("f2", "register", "Create account"),
         Binding("f3", "app.switch_server", "Other server"),
+        Binding("f4", "reset_password", "Forgot password"),
         Binding("ctrl+q", "app.quit", "Quit", priority=True),
     ]
 
@@ -63,6 +64,7 @@ class SignInScreen(Screen[None]):
             with Horizontal(classes="buttons"):
                 yield Button("Sign in", variant="primary", id="sign-in")
                 yield Button("Create an account", id="register")
+                yield Button("Forgot password", id="forgot")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -124,6 +126,15 @@ class SignInScreen(Screen[None]):
         if not self._busy:
             email = self.query_one("#email", Field).value
             screen = RegisterScreen(self._client, self._target, self._profiles, email)
+            self.app.push_screen(screen)
+
+    @on(Button.Pressed, "#forgot")
+    def action_reset_password(self) -> None:
+        from tui.screens.reset_password import ResetPasswordScreen
+
+        if not self._busy:
+            email = self.query_one("#email", Field).value
+            screen = ResetPasswordScreen(self._client, self._target, self._profiles, email)
             self.app.push_screen(screen)
 
     def _wait(self, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from beray.config import Target
+from beray.schema import User
 from tui.state.user_state import account_of
 
 if TYPE_CHECKING:
@@ -21,11 +22,18 @@ class CurrentServer:
     Attributes:
         target: Server and account.
         client: Client for ``target``.
+        user: The account, once the server has returned it.
     """
 
     def __init__(self, target: Target, client: BeRayClient) -> None:
         self.target = target
         self.client = client
+        self.user: User | None = None
+
+    @property
+    def is_administrator(self) -> bool:
+        """True if the user is known to be an administrator of the server."""
+        return self.user is not None and self.user.get("role") == "administrator"
 
     @property
     def account(self) -> str:
@@ -35,5 +43,11 @@ class CurrentServer:
     def replace(self, target: Target, client: BeRayClient) -> None:
         """Continue with another client for the same account, and close the current one."""
         before, self.target, self.client = self.client, target, client
+        self.user = None
         if before is not client:
             before.close()
+
+
+def must_change_password(user: object) -> bool:
+    """Return True if the server requires a new password of ``user`` before anything else."""
+    return isinstance(user, dict) and user.get("must_change_password") is True

@@ -1,0 +1,1 @@
+"""Screens for the user's account, and for the administration of users."""
