@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -14,9 +15,14 @@ HEAVY = ("asyncio", "fastapi", "platformdirs", "rich", "sqlalchemy", "textual", 
 def imported(script: str, *modules: str) -> str:
     """Return which of ``modules`` a new process has imported after ``script``."""
     script += f"; import sys; print(*[name for name in {modules!r} if name in sys.modules])"
+    # Measuring the coverage of the process would import further modules.
+    environ = {name: value for name, value in os.environ.items() if name[:4] != "COV_"}
+    environ.pop("COVERAGE_PROCESS_START", None)
+    environ.pop("COVERAGE_PROCESS_CONFIG", None)
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=True, timeout=60, env=environ,
+    )  # fmt: skip
     return done.stdout.strip()
 
 

@@ -33,6 +33,9 @@ _VALUE_CHARACTERS: Final = 100
 """Characters of a value in a message."""
 _MAX_REFERENCES: Final = 10_000
 """Maximum number of references that are followed for one value."""
+_MAX_NESTED_REFERENCES: Final = 2 * MAX_DEPTH
+"""Maximum number of references that are followed while others are: values of at most ``MAX_DEPTH``
+levels need about one for each level."""
 _UNSUPPORTED_KEYWORDS: Final = {
     "$id": "is not supported; references must stay inside the schema",
     "$anchor": "is not supported; use a JSON pointer such as #/$defs/name",
@@ -63,6 +66,8 @@ class ReferenceLimitExceeded(Exception):
 
 _references: ContextVar[Iterator[int]] = ContextVar("_references")
 """Counter of the references that were followed for the current value."""
+_nested_references: ContextVar[int] = ContextVar("_nested_references", default=0)
+"""Number of the references that are being followed."""
 
 
 def schema_problems(schema: object, *, of_object: bool = True) -> list[InputProblem]:
@@ -108,11 +113,21 @@ def _problems(validator: Any, value: object) -> list[InputProblem]:
     try:
         return _to_problems(validator.iter_errors(value))
     except (ReferenceLimitExceeded, RecursionError):
-        return [InputProblem((), "cannot be checked: the schema refers to itself too often")]
+        return [_too_many_references()]
     except ArithmeticError:
         return [InputProblem((), "contains a number that is too large to check")]
+    except BaseException as error:
+        # A recursion that ends inside rpds, which jsonschema uses, is not a RecursionError but an
+        # exception of the Rust runtime without a public type.
+        if type(error).__name__ != "PanicException":
+            raise
+        return [_too_many_references()]
     finally:
         _references.reset(counting)
+
+
+def _too_many_references() -> InputProblem:
+    return InputProblem((), "cannot be checked: the schema refers to itself too often")
 
 
 def apply_defaults(schema: Schema, value: Any) -> Any:
@@ -393,9 +408,16 @@ def _validator_class() -> Any:
     follow: Any = Draft202012Validator.VALIDATORS["$ref"]
 
     def reference(validator: Any, target: str, value: object, parent: Any) -> Iterator[Any]:
-        if next(_references.get()) > _MAX_REFERENCES:
+        nested = _nested_references.get()
+        if next(_references.get()) > _MAX_REFERENCES or nested >= _MAX_NESTED_REFERENCES:
             raise ReferenceLimitExceeded
-        yield from follow(validator, target, value, parent)
+        # Errors are collected first: a generator that is suspended would leave the depth changed.
+        _nested_references.set(nested + 1)
+        try:
+            errors = list(follow(validator, target, value, parent))
+        finally:
+            _nested_references.set(nested)
+        yield from errors
 
     keywords: dict[str, Any] = {"pattern": _pattern, "uniqueItems": _unique, "$ref": reference}
     extend: Any = validators.extend

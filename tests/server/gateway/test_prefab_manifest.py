@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import Any
 
 import pytest
@@ -121,6 +123,33 @@ def test_references_that_explode_come_to_an_end() -> None:
     bomb = {"$defs": {**defs, "d64": {}}, "$ref": "#/$defs/d0"}
     assert "too often" in json_schema.value_problems(bomb, 1)[0].msg
     assert "too often" in json_schema.value_problems({"$ref": "#"}, 1)[0].msg
+    nested: dict[str, Any] = {"$ref": "#"}
+    for _ in range(28):
+        nested = {"not": {"allOf": [nested]}}
+    assert "too often" in json_schema.value_problems(nested, 1)[0].msg
+
+
+def test_references_of_each_level_of_a_value_are_followed() -> None:
+    tree = {"type": ["array", "null"], "items": {"$ref": "#"}}
+    value: list[Any] | None = None
+    for _ in range(31):
+        value = [value]
+    assert fits(tree, value)
+    assert not fits(tree, [value, [1]])
+
+
+@pytest.mark.parametrize("free", range(40, 200))
+def test_a_recursion_that_ends_in_a_library_is_reported(free: int) -> None:
+    nested: dict[str, Any] = {"$ref": "#"}
+    for _ in range(28):
+        nested = {"not": {"allOf": [nested]}}
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + free)
+    try:
+        found = json_schema.value_problems(nested, 1)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert "too often" in found[0].msg
 
 
 def test_uniqueness_is_json_schemas() -> None:
