@@ -202,16 +202,28 @@ class Administration:
         record = actor.record("sessions.revoked", user.email)
         return Changed(user, self._tokens.delete_all(user_id, record=record))
 
-    def begin_deletion(self, user_id: int, actor: Actor) -> Changed:
+    def begin_deletion(
+        self, user_id: int, actor: Actor, *, password_hash: str | None = None
+    ) -> Changed:
         """Make an account unusable; its data is removed afterwards.
 
+        Args:
+            user_id: Account to delete.
+            actor: Sender of the request.
+            password_hash: Hash that was verified; the password must not have changed since.
+
         Raises:
-            ApiHTTPError: 404, the account does not exist; 409, it is the last administrator.
+            ApiHTTPError: 404, the account does not exist, or its password has changed; 409, it is
+                the last administrator.
         """
         before = self._credentials(user_id)
         user = self.get(user_id)
         try:
-            self._accounts.begin_deletion(user_id, actor.record("account.deleted", user.email))
+            self._accounts.begin_deletion(
+                user_id,
+                actor.record("account.deleted", user.email),
+                password_hash=password_hash,
+            )
         except LastAdministrator as error:
             raise _last(error) from None
         except AccountGone:

@@ -370,8 +370,9 @@ class Accounts:
                 meanwhile; 429, too many wrong codes were sent.
         """
         address = parse_email(email)
+        current = parse_email(user.email)
         old = await run_in_threadpool(
-            self._codes.check, "old address", user.email, actor.client, codes[0].strip()
+            self._codes.check, "old address", current.text, actor.client, codes[0].strip()
         )
         new = await run_in_threadpool(
             self._codes.check, "new address", address.text, actor.client, codes[1].strip()

@@ -158,8 +158,13 @@ async def delete_account(
     in the background.
     """
     actor = actor.as_user(user.email)
-    await app.accounts.require_password(user, body.password, actor)
-    changed = await run_in_threadpool(app.administration.begin_deletion, user.id, actor)
+    current = await app.accounts.require_password(user, body.password, actor)
+    changed = await run_in_threadpool(
+        app.administration.begin_deletion,
+        user.id,
+        actor,
+        password_hash=current.password_hash,
+    )
     end_requests(app, changed.ended, except_for=request_state(request.scope).active)
     if await app.account_deletion.remove_data(user.id):
         return {"message": "The account and its data were deleted."}
