@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import socket
 import ssl
 import threading
@@ -182,7 +183,9 @@ def tracks_attempts(session: requests.Session, url: str) -> bool:
 def new_session() -> requests.Session:
     """Return a session that can be shared between threads and stores no cookies."""
     session = requests.Session()
-    session.headers["User-Agent"] = f"beray/{__version__}"
+    # Users distinguish their sessions by it.
+    system = f"{platform.system()} {platform.machine()}"
+    session.headers["User-Agent"] = f"beray/{__version__} ({system})"
     session.headers["Accept-Encoding"] = ACCEPTED_ENCODINGS
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     _mount_adapters(session)
