@@ -390,7 +390,11 @@ class Accounts:
     async def _require_new(self, address: EmailAddress) -> None:
         if await self._is_taken(address):
             raise _already_registered()
-        self._require_permitted(await self._policy.problem(address))
+        problem = await self._policy.problem(address)
+        # The invitation may be missing because another request has just used it to register.
+        if problem is not None and await self._is_taken(address):
+            raise _already_registered()
+        self._require_permitted(problem)
 
     @staticmethod
     def _require_permitted(problem: str | None) -> None:
