@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -228,7 +229,8 @@ class Profiles:
         """Return the message of an error about a profile that does not exist."""
         known = ", ".join([LOCAL, *self.names()])
         return (
-            f"profile {name!r} does not exist (known profiles: {known}); create it with beray login"
+            f"profile {name!r} does not exist (known profiles: {known}); create it with "
+            f"beray login --url URL --profile {shlex.quote(name)}"
         )
 
     @contextmanager

@@ -133,7 +133,7 @@ def _report_usage_error(error: Exception) -> int:
 
 
 def _failed_expectation(cause: BaseException | None) -> str:
-    """Return the expected and the actual value of a number that typer rejected, or ""."""
+    """Return the expected and the actual value of an argument that typer rejected, or ""."""
     from pydantic import ValidationError
 
     if not isinstance(cause, ValidationError):
@@ -146,6 +146,8 @@ def _failed_expectation(cause: BaseException | None) -> str:
             expected = f"at least {limit}"
         case "less_than_equal", {"le": limit}:
             expected = f"at most {limit}"
+        case "value_error", {"error": ValueError() as reason}:
+            return str(reason)  # a choice; the message of pydantic has a prefix
         case _:
             return ""
     return f"expected {expected}, got {str(details['input'])[:100]!r}"

@@ -22,6 +22,8 @@ def parse_duration(text: str | float) -> float:
         return text  # typer passes defaults as well
     match = _DURATION.fullmatch(text.strip())
     seconds = int(match[1]) * _UNIT_SECONDS[match[2].lower()] if match else 0
+    if match and not seconds:
+        raise typer.BadParameter(f"expected a duration above 0, such as 90d, got {text[:100]!r}")
     if not seconds:
         raise typer.BadParameter(
             "expected a number with the unit w, d, h, m or s, such as 90d or 12h, got "

@@ -57,6 +57,8 @@ def test_the_version_is_printed_without_importing_commands() -> None:
         (["login"], "--url"),
         (["register"], "--url"),
         (["logout"], "--url"),
+        (["admin", "promote", "a@b.c", "--role", "king"], "'--role': 'king' is not one of"),
+        (["apikey", "new", "x", "--expires", "0d"], "expected a duration above 0, such as 90d"),
         (["serve", "--port", "70000"], "'--port': expected at most 65535, got '70000'"),
         (["ls", "1", "--depth", "0"], "expected at least 1, got '0'"),
     ],

@@ -176,11 +176,15 @@ def test_the_address_is_changed_with_codes_of_both(beray_server: RunningServer) 
         ({"email": new, "password": "wrong"}, 403),
         ({"email": "none", "password": PASSWORD}, 422),
         ({"email": taken, "password": PASSWORD}, 409),
+        ({"email": email, "password": PASSWORD}, 422),
         ({"email": new, "password": PASSWORD}, 200),
     ):
         answer = ask(beray_server, "POST", request, token, body)
         assert answer.status_code == status, answer.text
     until(lambda: any(new in path.read_text() for path in beray_server.data_dir.glob("outbox/*")))
+    outbox = beray_server.data_dir.glob("outbox/*.eml")
+    mails = [path.read_text().replace("=\n", "") for path in outbox]
+    assert any(f"To: {email}\n" in mail and new in mail for mail in mails)
     codes = {"current_code": beray_server.mailed_code(email),
              "new_code": beray_server.mailed_code(new)}  # fmt: skip
     swapped = {"current_code": codes["new_code"], "new_code": codes["current_code"]}

@@ -232,6 +232,17 @@ def test_an_administrator_requires_a_new_password(tmp_path: Path) -> None:
         assert actions[-3:] == ["password.reset", "sign-in", "password.changed"]
 
 
+def test_a_reset_fulfils_the_requirement_of_a_new_password(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        admin = first_administrator(server)
+        email, token = sign_up(server)
+        path = f"/admin/users/{user_id(server, token)}/reset-password"
+        assert ask(server, "POST", path, admin).status_code == 200
+        session = reset(server, email, reset_code(server, email)).json()
+        assert session["user"]["must_change_password"] is False
+        assert ask(server, "GET", "/tasks/", session["access_token"]).status_code == 200
+
+
 def test_a_disabled_account_gets_no_code(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         admin = first_administrator(server)

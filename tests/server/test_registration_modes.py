@@ -255,6 +255,8 @@ def test_the_first_administrator_is_created_once(tmp_path: Path) -> None:
         assert {a.status_code for a in answers} <= {200, 403, 409}
         assert rows(server, "SELECT count(*) FROM users") == [(1,)]
         assert ask(server, "POST", "/auth/setup", body=body).status_code == 403
+        page = requests.get(f"{server.url}/setup", timeout=10)
+        assert "not valid any more" in page.text and "<form>" not in page.text
         links = server.log.read_text().count("/setup#")
         server.restart()
         assert server.log.read_text().count("/setup#") <= links

@@ -9,13 +9,13 @@ import typer
 
 from beray.cli import output
 from beray.cli.context import client_for, connect, remote_target
-from beray.cli.errors import DONE, FAILED
+from beray.cli.errors import DONE, FAILED, error_text
 from beray.cli.options import AsJson, Force, ProfileName, Url, Yes, encodable
 from beray.cli.progress import progress_bars
 from beray.cli.prompts import ask_secret, confirm, require_confirmable
 from beray.cli.sign_in import holds_session
 from beray.config import Profiles
-from beray.exceptions import ConfigurationError
+from beray.exceptions import ConfigurationError, RateLimitError
 
 _group = typer.Typer(
     help="Your account: change its address, export or delete it.",
@@ -42,8 +42,12 @@ def email(
     profiles = Profiles()
     server = remote_target(ctx, profiles, url, profile)
     with client_for(server) as client:
-        response = client.request_email_change(address, ask_secret("password"))
-        output.note(response.get("message") or "")
+        try:
+            response = client.request_email_change(address, ask_secret("password"))
+            output.note(response.get("message") or "")
+        except RateLimitError as error:
+            # Codes were sent before, and are still valid.
+            output.note(error_text(error))
         current_code = ask_secret("code sent to the current address").strip()
         new_code = ask_secret("code sent to the new address").strip()
         user = client.change_email(address, current_code, new_code)

@@ -37,7 +37,7 @@ _TEXTS: Final[dict[Purpose, tuple[str, str]]] = {
     ),
     "old address": (
         "Change of the address of your BeRay account",
-        "Your account is about to get another e-mail address.\n\n"
+        "The e-mail address of your account is about to be changed to {new_address}.\n\n"
         f"The code of the current address is {{code}}\n\n{_VALIDITY} If you did not ask for it, "
         "another person knows your password: change it.\n",
     ),
@@ -77,8 +77,10 @@ class CodeMails:
         """Count a request for a code; raises as ``MailLimits.add_request``."""
         self._limits.add_request(client)
 
-    async def send(self, purpose: Purpose, address: EmailAddress, client: Client) -> None:
-        """Mail a new code.
+    async def send(
+        self, purpose: Purpose, address: EmailAddress, client: Client, *, new_address: str = ""
+    ) -> None:
+        """Mail a new code; the one for the old address names the new one.
 
         Returns once the mail server has accepted the mail, or after ``MAIL_RESPONSE_SECONDS``;
         the delivery then continues, and a failure is logged.
@@ -89,7 +91,8 @@ class CodeMails:
         """
         code = await self._issue(purpose, address, client)
         subject, text = _TEXTS[purpose]
-        delivery = self._start(address, subject, text.format(code=code), (purpose, code))
+        text = text.format(code=code, new_address=new_address)
+        delivery = self._start(address, subject, text, (purpose, code))
         await asyncio.wait([delivery], timeout=MAIL_RESPONSE_SECONDS)
         if delivery.done():
             delivery.result()

@@ -23,6 +23,11 @@ class FirstAdministrator:
         self._token = secrets.token_urlsafe(24)
         return f"{base_url}{SETUP_PATH}#{self._token}"
 
+    @property
+    def is_open(self) -> bool:
+        """True while the link is valid."""
+        return self._token is not None
+
     def matches(self, token: str) -> bool:
         """Return True if ``token`` is that of the valid link."""
         return self._token is not None and secrets.compare_digest(

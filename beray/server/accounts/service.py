@@ -272,7 +272,7 @@ class Accounts:
         except (CodeUsed, AccountGone):
             raise code_expired() from None
         await run_in_threadpool(self._codes.remove, "password reset", address.text)
-        user.password_hash = hashed
+        user.password_hash, user.must_change_password = hashed, False
         return SignedIn(user, await self._new_session(user, actor), ended)
 
     async def change_password(
@@ -344,12 +344,16 @@ class Accounts:
         self.mails.add_request(actor.client)
         await self.require_password(user, password, actor)
         taken = await self._is_taken(address)
+        if address.text == parse_email(user.email).text:
+            raise InvalidField("email", "is already the address of your account")
         if taken and not self._policy.hides_accounts:
-            raise _already_registered()
+            raise ApiHTTPError(
+                409, f"{address.text} is the address of another account. Choose another one."
+            )
         if not taken:
             self._require_permitted(self._policy.public_problem(address))
         current = parse_email(user.email)
-        await self.mails.send("old address", current, actor.client)
+        await self.mails.send("old address", current, actor.client, new_address=address.text)
         await self.mails.send_in_background(
             "new address", address, actor.client, has_recipient=not taken
         )

@@ -117,7 +117,7 @@ async def revoke_api_key(
     The internal tokens that were issued for it, and their active requests, end as well.
     """
     number = parse_integer(key_id)
-    record = actor.as_user(user.email).record("apikey.revoked", f"{user.email}: {key_id}")
+    record = actor.as_user(user.email).record("apikey.revoked", f"{user.email}: key {key_id}")
     if not number or not await run_in_threadpool(
         app.gateway.api_keys.delete, user.id, number, record
     ):

@@ -72,6 +72,11 @@ form.addEventListener("submit", async (event) => {{
 </script>
 </html>
 """
+_CLOSED_PAGE: Final = (
+    _PAGE.partition("<form>")[0]
+    + "<p>This link is not valid any more: the server has an administrator, who can invite others."
+    "</p>\n</html>\n"
+)
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
@@ -90,9 +95,10 @@ class SetupRequest(CodeRequest):
 
 
 @router.get(SETUP_PATH, response_class=HTMLResponse)
-async def setup_page() -> HTMLResponse:
+async def setup_page(app: AppServices) -> HTMLResponse:
     """Return the page of the link that `beray serve` prints. BeRay extension."""
-    return HTMLResponse(_PAGE, headers=_HEADERS)
+    page = _PAGE if app.first_administrator.is_open else _CLOSED_PAGE
+    return HTMLResponse(page, headers=_HEADERS)
 
 
 @router.post(

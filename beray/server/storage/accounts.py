@@ -278,9 +278,11 @@ class AccountRepository:
 
         def change(session: Session) -> User:
             user = _present(session, user_id)
+            if disabled == (user.disabled_at is not None):
+                return user
             if disabled:
                 _require_other_administrator(session, user)
-                user.disabled_at = user.disabled_at or utc_now()
+                user.disabled_at = utc_now()
                 tokens.delete_of_user(session, user_id)
             else:
                 user.disabled_at = None

@@ -6,6 +6,7 @@ Only the SHA-256 digests are stored.
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from sqlalchemy import delete, func, select, update
@@ -84,8 +85,9 @@ class ApiKeyRepository:
             if (session.scalar(counted) or 0) >= MAX_API_KEYS:
                 raise TooManyKeys
             session.add(row)
+            session.flush()
             if record is not None:
-                record.add_to(session)
+                replace(record, object=f"{record.object} (key {row.id})").add_to(session)
         return row, key
 
     def find(self, key: str) -> ValidApiKey | None:
