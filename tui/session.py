@@ -40,6 +40,8 @@ class ScreenStack(Protocol):
 
     def post_message(self, message: Message) -> bool: ...
 
+    def clear_notifications(self) -> None: ...
+
 
 class DashboardSession:
     """Server and account in use: signs in and out, and switches servers.
@@ -232,6 +234,7 @@ class DashboardSession:
         if before.client is not self.server.client:
             before.client.close()
         self._end_reason = ""
+        self._screens.clear_notifications()  # they are about the tasks of the previous account
         self.renew = start_local_server if target.embedded else None
         self._on_target_change()
         self.show_tasks_or_sign_in()

@@ -48,6 +48,7 @@ class Screens(MessageInbox):
     def __init__(self) -> None:
         super().__init__()
         self.screen_stack: list[Any] = [Screen()]
+        self.notifications = ["about the current account"]
 
     @property
     def screen(self) -> Any:
@@ -58,6 +59,9 @@ class Screens(MessageInbox):
 
     def pop_screen(self) -> None:
         self.screen_stack.pop()
+
+    def clear_notifications(self) -> None:
+        self.notifications.clear()
 
 
 class Client(StubClient):
@@ -163,6 +167,7 @@ def test_another_account_begins_afresh(dashboard: Dashboard) -> None:
     dashboard.session.signed_in(replace(TARGET, token="new", email="bob@example.test"), "")
     assert tasks not in dashboard.screens.screen_stack and tasks.posted == []
     assert isinstance(dashboard.screens.screen, Tasks)
+    assert dashboard.screens.notifications == []
     # Whatever the screen that was left still does, it does not use the new account.
     closed: Any = server.client
     assert dashboard.session.server is not server and closed.closed

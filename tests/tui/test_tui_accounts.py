@@ -199,6 +199,7 @@ async def test_somebody_else_begins_afresh_and_escape_signs_out(
         clients[0].logout()
         await pilot.press("f")
         await until(pilot, lambda: isinstance(app.screen, SignInAgainScreen))
+        app.notify("the task of ada has ended", timeout=600)
         await fill(pilot, "#email", bob)
         await fill(pilot, "#password", PASSWORD)
         await until_shown(pilot, "No tasks yet")
