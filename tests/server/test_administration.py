@@ -12,7 +12,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from beray.server.accounts.actors import Actor
+from beray.server.http.client_address import Client
+from beray.server.storage.tasks import TaskSpec, UserDisabled
 from beray.testing import RunningServer
+from tests.repositories import opened
 from tests.server.account_requests import (
     api_key,
     ask,
@@ -91,6 +95,24 @@ def test_a_disabled_user_loses_access_at_once(site: tuple[RunningServer, str]) -
     assert sign_in(server, email).status_code == 200
     assert ask(server, "GET", "/users/me", key).status_code == 200
     assert ask(server, "GET", "/users/me", token).status_code == 401
+
+
+def test_a_disabled_user_cannot_create_a_task_that_was_authenticated_before(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        number = repositories.user_id()
+        repositories.tasks.create(number, TaskSpec("!true"), held=True)
+        record = Actor(Client("", local=True)).record("test")
+        repositories.accounts.set_disabled(number, record, disabled=True)
+        with pytest.raises(UserDisabled):
+            repositories.tasks.create(number, TaskSpec("!true"), held=True)
+        assert len(repositories.tasks.list_of_user(number)) == 1
+        repositories.accounts.set_disabled(number, record, disabled=False)
+        repositories.tasks.create(number, TaskSpec("!true"), held=True)
+        repositories.accounts.begin_deletion(number, record)
+        with pytest.raises(UserDisabled):
+            repositories.tasks.create(number, TaskSpec("!true"), held=True)
 
 
 def test_the_last_administrator_remains(site: tuple[RunningServer, str]) -> None:

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray import schema
 from beray.server.api.dependencies import (
+    SESSION_ENDED,
     AppServices,
     ReadableTask,
     TaskReader,
@@ -31,7 +32,7 @@ from beray.server.storage.events import EventRange
 from beray.server.storage.idempotency_keys import IdempotencyKey, IdempotencyKeyUsed
 from beray.server.storage.json_values import check_json
 from beray.server.storage.tables import Task
-from beray.server.storage.tasks import TaskSpec
+from beray.server.storage.tasks import TaskSpec, UserDisabled
 from beray.server.tasks.event_log import TaskClosed
 from beray.server.tasks.task_pages import task_to_wire, to_json
 
@@ -204,6 +205,8 @@ async def create_task(
         return await _created_before(app, used)
     except QueueFull as full:
         raise queue_full_error(full) from None
+    except UserDisabled:
+        raise HTTPException(401, SESSION_ENDED, {"WWW-Authenticate": "Bearer"}) from None
     try:
         await app.tasks.add(task)
     except (StorageError, TaskClosed):

@@ -16,7 +16,7 @@ from beray.server.storage import idempotency_keys, task_changes
 from beray.server.storage.database import Database
 from beray.server.storage.idempotency_keys import IdempotencyKey
 from beray.server.storage.sqlite.statements import insert_if_missing
-from beray.server.storage.tables import DeletedTask, StoredEvent, Task
+from beray.server.storage.tables import DeletedTask, StoredEvent, Task, User
 from beray.server.storage.times import utc_now
 
 UNFINISHED_PAGE_SIZE: Final = 1000
@@ -70,6 +70,10 @@ class TaskExtent:
     has_more: bool
 
 
+class UserDisabled(Exception):
+    """The user of a new task is disabled, or being deleted."""
+
+
 class TaskRepository:
     """Tasks of all users. Synchronous; called in threads."""
 
@@ -98,6 +102,7 @@ class TaskRepository:
         Raises:
             IdempotencyKeyUsed: An earlier request created a task with the key.
             QueueFull: ``max_queued`` tasks of the user are already waiting.
+            UserDisabled: The user was disabled or deleted after the request was authenticated.
         """
         created_at = utc_now()
         task = Task(
@@ -108,6 +113,9 @@ class TaskRepository:
             **spec._asdict(),
         )
         with self._database.writing() as session:
+            user = session.get(User, user_id)
+            if user is None or user.disabled_at is not None:
+                raise UserDisabled
             if key is not None:
                 idempotency_keys.require_unused(session, user_id, key)
             if max_queued is not None:
