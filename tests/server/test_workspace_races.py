@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from beray.server.workspace import tree
 from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, Workspaces
 
 ROUNDS = 2000
@@ -139,6 +140,33 @@ def test_listing_never_tells_a_name_from_outside(
         while listed < ROUNDS // 4 or swaps() < 100:
             assert {item["name"] for item in workspace.tree()} <= known
             listed += 1
+
+
+@pytest.mark.parametrize("kind", ["removed", "file", "link", "filled"])
+def test_an_entry_that_changes_during_a_removal_is_looked_at_again(
+    workspaces: Workspaces, outside: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = workspaces.create(2)
+    (path / "folder" / "inner").mkdir(parents=True)
+    grant, changed = tree.grant_owner_access, list[str]()
+
+    def change_afterwards(directory: int, name: str) -> bool:
+        is_directory = grant(directory, name)
+        if name == "inner" and not changed:
+            changed.append(name)
+            if kind == "filled":
+                os.mkdir("another", dir_fd=directory)
+                return is_directory
+            os.rmdir(name, dir_fd=directory)
+            if kind == "file":
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT, dir_fd=directory))
+            elif kind == "link":
+                os.symlink(outside, name, dir_fd=directory)
+        return is_directory
+
+    monkeypatch.setattr(tree, "grant_owner_access", change_afterwards)
+    workspaces.remove(2)
+    assert changed and not path.exists()
 
 
 def test_removing_while_a_folder_becomes_a_link_removes_nothing_outside(

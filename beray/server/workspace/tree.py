@@ -23,8 +23,16 @@ MAX_OPEN_DIRECTORIES: Final = 64
 """Maximum number of descriptors of a walk."""
 MAX_NAMES_IN_MEMORY: Final = 100_000
 """Number of names of a directory that a walk keeps in memory, about 100 bytes each."""
-_MAX_REFILLS: Final = 100
-"""Maximum number of times that new entries may appear during a removal."""
+_MAX_CHANGES: Final = 100
+"""Maximum number of entries that other processes may change during a removal."""
+_CHANGED: Final = frozenset(
+    {
+        errno.EEXIST, errno.ENOTEMPTY,  # an entry was added
+        errno.ENOENT,  # an entry was removed or renamed
+        errno.EISDIR, errno.ENOTDIR, errno.ELOOP,  # an entry was replaced by one of another kind
+    }
+)  # fmt: skip
+"""Errors of a removal whose entry a process has changed; the directory is then read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,16 +282,16 @@ def clear(directory: int) -> None:
     stay short, and two descriptors are enough.
 
     Raises:
-        OSError: An entry cannot be removed, or a process keeps adding entries.
+        OSError: An entry cannot be removed, or a process keeps changing entries.
     """
-    refilled = 0
+    changed = 0
     while names := os.listdir(directory):
         for name in names:
             try:
                 _remove(directory, name)
             except OSError as error:
-                refilled += 1
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or refilled > _MAX_REFILLS:
+                changed += 1
+                if error.errno not in _CHANGED or changed > _MAX_CHANGES:
                     raise
 
 
