@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from beray.cli import output
+from beray.cli.errors import error_text
 from beray.config import Profiles, Target
-from beray.schema import Session, email_of
+from beray.exceptions import RateLimitError
+from beray.schema import Message, Session, email_of
 
 
 def save_session(
@@ -31,6 +35,21 @@ def save_session(
         output.note(f"signed in to {saved.url} as {saved.email} (profile {saved.profile})")
     if (session.get("user") or {}).get("must_change_password"):
         output.note("an administrator requires a new password; run `beray password change`")
+
+
+def request_code(request: Callable[[], Message]) -> None:
+    """Request a code by e-mail, and report the result.
+
+    If too many codes were requested, the command continues: a code that was sent before is still
+    valid.
+
+    Args:
+        request: Sends the request.
+    """
+    try:
+        output.note(request().get("message") or "")
+    except RateLimitError as error:
+        output.note(error_text(error))
 
 
 def holds_session(profiles: Profiles, server: Target) -> bool:

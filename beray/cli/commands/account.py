@@ -17,13 +17,12 @@ from beray.cli.context import (
 from beray.cli.errors import error_text
 from beray.cli.options import AsJson, Email, ProfileName, Url
 from beray.cli.prompts import ask, ask_new_password, ask_secret
-from beray.cli.sign_in import save_session, show_facts
+from beray.cli.sign_in import request_code, save_session, show_facts
 from beray.client import BeRayClient
 from beray.config import Profiles
 from beray.exceptions import (
     AuthenticationError,
     BeRayException,
-    RateLimitError,
 )
 
 
@@ -43,11 +42,7 @@ def register_account(
     server = sign_in_target(ctx, profiles, url, profile)
     address = email or ask("e-mail")
     with client_for(server) as client:
-        try:
-            output.note(client.request_verification_code(address).get("message") or "")
-        except RateLimitError as error:
-            # A code was sent before, and is still valid.
-            output.note(error_text(error))
+        request_code(lambda: client.request_verification_code(address))
         code = ask_secret("code")
         session = client.register(address, code.strip(), ask_new_password())
     save_session(profiles, server, session, address, as_json)

@@ -9,13 +9,13 @@ import typer
 
 from beray.cli import output
 from beray.cli.context import client_for, connect, remote_target
-from beray.cli.errors import DONE, FAILED, error_text
+from beray.cli.errors import DONE, FAILED
 from beray.cli.options import AsJson, Force, ProfileName, Url, Yes, encodable
 from beray.cli.progress import progress_bars
 from beray.cli.prompts import ask_secret, confirm, require_confirmable
-from beray.cli.sign_in import holds_session
+from beray.cli.sign_in import holds_session, request_code
 from beray.config import Profiles
-from beray.exceptions import ConfigurationError, RateLimitError
+from beray.exceptions import ConfigurationError
 
 _group = typer.Typer(
     help="Your account: change its address, export or delete it.",
@@ -42,12 +42,8 @@ def email(
     profiles = Profiles()
     server = remote_target(ctx, profiles, url, profile)
     with client_for(server) as client:
-        try:
-            response = client.request_email_change(address, ask_secret("password"))
-            output.note(response.get("message") or "")
-        except RateLimitError as error:
-            # Codes were sent before, and are still valid.
-            output.note(error_text(error))
+        secret = ask_secret("password")
+        request_code(lambda: client.request_email_change(address, secret))
         current_code = ask_secret("code sent to the current address").strip()
         new_code = ask_secret("code sent to the new address").strip()
         user = client.change_email(address, current_code, new_code)

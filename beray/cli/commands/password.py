@@ -6,12 +6,10 @@ import typer
 
 from beray.cli import output
 from beray.cli.context import client_for, remote_target, sign_in_target
-from beray.cli.errors import error_text
 from beray.cli.options import AsJson, Email, ProfileName, Url
 from beray.cli.prompts import ask, ask_new_password, ask_secret
-from beray.cli.sign_in import save_session
+from beray.cli.sign_in import request_code, save_session
 from beray.config import Profiles
-from beray.exceptions import RateLimitError
 
 _group = typer.Typer(help="Your password.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -34,11 +32,7 @@ def reset(
     server = sign_in_target(ctx, profiles, url, profile)
     address = email or ask("e-mail", server.email)
     with client_for(server) as client:
-        try:
-            output.note(client.request_password_reset(address).get("message") or "")
-        except RateLimitError as error:
-            # A code was sent before, and is still valid.
-            output.note(error_text(error))
+        request_code(lambda: client.request_password_reset(address))
         code = ask_secret("code")
         session = client.reset_password(address, code.strip(), ask_new_password("new password"))
     save_session(profiles, server, session, address, as_json)
