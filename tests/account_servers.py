@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import re
 
 from beray import BeRayClient
@@ -27,6 +29,14 @@ def first_administrator(server: RunningServer) -> BeRayClient:
     return client
 
 
+def mail_count(server: RunningServer, address: str) -> int:
+    """Return the number of mails to an address in the outbox of a server."""
+    return sum(
+        email.message_from_bytes(path.read_bytes(), policy=email.policy.default)["To"] == address
+        for path in server.data_dir.glob("outbox/*.eml")
+    )
+
+
 class Outbox:
     """Mails of a server to one address.
 
@@ -38,17 +48,10 @@ class Outbox:
     def __init__(self, server: RunningServer, address: str) -> None:
         self._server = server
         self._address = address
-        self._seen = len(self._mails())
-
-    def _mails(self) -> list[str]:
-        return [
-            path.name
-            for path in self._server.data_dir.glob("outbox/*.eml")
-            if f"To: {self._address}" in path.read_text().splitlines()
-        ]
+        self._seen = mail_count(server, address)
 
     def new_code(self) -> str:
         """Return the code of the next mail, which the server sends in the background."""
-        until(lambda: len(self._mails()) > self._seen)
-        self._seen = len(self._mails())
+        until(lambda: mail_count(self._server, self._address) > self._seen)
+        self._seen = mail_count(self._server, self._address)
         return self._server.mailed_code(self._address)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from contextlib import closing
 from typing import Any
 
 import requests
 
-from beray.server.accounts.first_administrator import SETUP_PATH
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
-from tests.support import new_address, until
-
-ADMIN_PASSWORD = "an administrator's password"
+from tests.account_servers import ADMIN_EMAIL, ADMIN_PASSWORD, Outbox, setup_link
+from tests.support import new_address
 
 
 def ask(
@@ -66,13 +63,11 @@ def token_of(server: RunningServer, email: str, password: str = PASSWORD) -> str
 
 
 def setup_token(server: RunningServer) -> str:
-    """Return the token of the newest link in the log that creates the first administrator."""
-    pattern = re.compile(rf"{SETUP_PATH}#(\S+)")
-    until(lambda: pattern.search(server.log.read_text()) is not None)
-    return str(pattern.findall(server.log.read_text())[-1])
+    """Return the token of the newest link that creates the first administrator."""
+    return setup_link(server).partition("#")[2]
 
 
-def first_administrator(server: RunningServer, email: str = "root@example.test") -> str:
+def first_administrator(server: RunningServer, email: str = ADMIN_EMAIL) -> str:
     """Create the first administrator with the link of the server; return its access token."""
     body = {"token": setup_token(server), "email": email, "password": ADMIN_PASSWORD}
     answer = ask(server, "POST", "/auth/setup", body=body)
@@ -103,11 +98,10 @@ def rows(server: RunningServer, statement: str, *values: Any) -> list[tuple[Any,
 
 def reset_code(server: RunningServer, email: str) -> str:
     """Request a new password; return the mailed code."""
-    before = len(list(server.data_dir.glob("outbox/*.eml")))
+    outbox = Outbox(server, email)
     asked = ask(server, "POST", "/auth/request-password-reset", body={"email": email})
     assert asked.status_code == 200, asked.text
-    until(lambda: len(list(server.data_dir.glob("outbox/*.eml"))) > before)
-    return server.mailed_code(email)
+    return outbox.new_code()
 
 
 def audit(server: RunningServer) -> list[tuple[str, str, str]]:

@@ -14,8 +14,8 @@ import requests
 from beray.server.api.middleware import Activity
 from beray.server.app import create_app
 from beray.testing import RunningServer
+from tests.account_servers import ADMIN_PASSWORD
 from tests.server.account_requests import (
-    ADMIN_PASSWORD,
     api_key,
     ask,
     first_administrator,

@@ -13,8 +13,8 @@ import requests
 
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
+from tests.account_servers import ADMIN_PASSWORD
 from tests.server.account_requests import (
-    ADMIN_PASSWORD,
     ask,
     detail,
     first_administrator,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
 import sqlite3
 from contextlib import closing
 
@@ -11,6 +9,7 @@ from textual.pilot import Pilot
 
 from beray.client import BeRayClient
 from beray.testing import RunningServer
+from tests.account_servers import mail_count
 from tests.support import new_address
 from tests.tui.dashboard_pilot import until
 
@@ -31,14 +30,6 @@ def administrator(server: RunningServer, address: str | None = None) -> BeRayCli
 def user_id(admin: BeRayClient, address: str) -> int:
     """Return the id of the account with an address."""
     return next(user["id"] for user in admin.admin.list_users(address)["users"])
-
-
-def mail_count(server: RunningServer, address: str) -> int:
-    """Return the number of mails to an address in the outbox."""
-    return sum(
-        email.message_from_bytes(path.read_bytes(), policy=email.policy.default)["To"] == address
-        for path in (server.data_dir / "outbox").glob("*.eml")
-    )
 
 
 async def until_mailed(

@@ -18,9 +18,10 @@ from beray.config import Profiles, Target
 from beray.exceptions import AuthenticationError, ConnectionFailed, NotFoundError
 from beray.testing import RunningServer, access_token
 from beray.testing.server import PASSWORD
+from tests.account_servers import mail_count
 from tests.support import done, new_address
 from tests.tui import dashboard_stub as stub
-from tests.tui.account_servers import administrator, mail_count, until_mailed, until_notified
+from tests.tui.account_servers import administrator, until_mailed, until_notified
 from tests.tui.controller_fakes import Surroundings
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tests.tui.hostile_text import HOSTILE, assert_clean

@@ -12,9 +12,10 @@ from beray.config import Profiles, Target
 from beray.exceptions import AuthenticationError
 from beray.testing import RunningServer, access_token
 from beray.testing.server import PASSWORD
+from tests.account_servers import mail_count
 from tests.support import new_address
 from tests.tui import dashboard_stub as stub
-from tests.tui.account_servers import administrator, mail_count, until_mailed, user_id
+from tests.tui.account_servers import administrator, until_mailed, user_id
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tui.app import BeRayApp
 from tui.screens.main import MainScreen
