@@ -414,8 +414,7 @@ class BeRayClient(BaseClient):
             The session. Its access token is used for all later requests.
 
         Raises:
-            AuthenticationError: The account is disabled (403), or the password was changed by
-                another request meanwhile (401).
+            AuthenticationError: The account was changed by another request meanwhile (401).
             UnprocessableEntityError: The code is wrong or has expired, or the password is too
                 short, common or derived from the address.
             RateLimitError: There were too many wrong codes.

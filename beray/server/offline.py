@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from beray import account_schema, schema
 from beray.api_keys import new_key_body
 from beray.exceptions import BeRayException
+from beray.server.account_data.storage_usage import StorageUsage
 from beray.server.accounts import administration
 from beray.server.accounts.actors import LOCAL_OPERATOR
 from beray.server.accounts.administration import Administration
@@ -45,7 +46,6 @@ from beray.server.storage.invitations import InvitationRepository
 from beray.server.storage.tables import User
 from beray.server.storage.tasks import TaskRepository
 from beray.server.storage.tokens import TokenRepository
-from beray.server.workspace import disk_usage
 
 LOCK_SECONDS: Final = 1.0
 """Maximum wait for the end of another command on the same directory."""
@@ -65,10 +65,12 @@ class OfflineAdministration:
 
     def __init__(self, *, settings: Settings, database: Database) -> None:
         self.public_url = settings.public_url
-        self._work_dirs = settings.data_dir / "workspaces"
         self._invitation_seconds = settings.invitation_seconds
         self._accounts = AccountRepository(database=database)
-        self._tasks = TaskRepository(database=database)
+        self._storage_usage = StorageUsage(
+            tasks=TaskRepository(database=database),
+            path_of=lambda task_id: settings.data_dir / "workspaces" / str(task_id),
+        )
         self._invitations = InvitationRepository(database=database)
         self._audit = AuditRepository(database=database)
         self._administration = Administration(
@@ -166,8 +168,8 @@ class OfflineAdministration:
         Raises:
             ApiHTTPError: 404, the account does not exist.
         """
-        number = len(self._administration.revoke_sessions(user_id, LOCAL_OPERATOR).ended)
-        return {"message": f"{number} session{'' if number == 1 else 's'} ended."}
+        ended = self._administration.revoke_sessions(user_id, LOCAL_OPERATOR).ended
+        return {"message": administration.sessions_ended_message(len(ended))}
 
     def create_api_key(
         self,
@@ -226,9 +228,8 @@ class OfflineAdministration:
         return [audit_entry_to_wire(entry) for entry in self._audit.page(start, number)]
 
     def _to_wire(self, user: User) -> account_schema.ManagedUser:
-        tasks = self._tasks.list_of_user(user.id)
-        used = disk_usage.measure(self._work_dirs / str(task.id) for task in tasks)
-        return managed_user_to_wire(user, self._accounts.usage(user.id), used.bytes)
+        used = self._storage_usage.of_user(user.id)
+        return managed_user_to_wire(user, self._accounts.usage(user.id), used)
 
 
 @contextmanager

@@ -288,7 +288,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
                 api_keys=gateway.api_keys,
                 workspaces=workspaces,
             ),
-            storage_usage=StorageUsage(tasks=task_repository, workspaces=workspaces),
+            storage_usage=StorageUsage(tasks=task_repository, path_of=workspaces.path),
             gateway=gateway,
             active_requests=active_requests,
             sandbox=sandbox,

@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from beray.server.accounts.presenters import api_key_to_wire
 from beray.server.files.file_response import Blocks
-from beray.server.storage.api_keys import ApiKeyRepository, scopes_of
+from beray.server.storage.api_keys import ApiKeyRepository
 from beray.server.storage.events import EventRepository
 from beray.server.storage.tables import Task, User
 from beray.server.storage.tasks import TaskRepository
@@ -65,19 +66,7 @@ class AccountExport:
             "created_at": user.created_at,
             "last_sign_in_at": user.last_sign_in_at,
         }
-        keys = [
-            {
-                "id": key.id,
-                "name": key.name,
-                "agent_id": key.agent_id,
-                "start": key.start,
-                "scopes": scopes_of(key),
-                "created_at": key.created_at,
-                "expires_at": key.expires_at,
-                "last_used_at": key.last_used_at,
-            }
-            for key in self._api_keys.list_all(user.id)
-        ]
+        keys = [api_key_to_wire(key) for key in self._api_keys.list_all(user.id)]
         yield from archive.add_content("account.json", _document(account))
         yield from archive.add_content("api_keys.json", _document(keys))
         for task in self._tasks.list_of_user(user.id):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from beray.server.storage.tasks import TaskRepository
 from beray.server.workspace import disk_usage
-from beray.server.workspace.workspace import Workspaces
 
 CACHE_SECONDS: Final = 60.0
 """Time for which a measured size is returned again: a scan reads all directories of a user."""
@@ -20,12 +21,12 @@ class StorageUsage:
 
     Args:
         tasks: Repository of tasks.
-        workspaces: Work_dirs of tasks.
+        path_of: Returns the path of the work_dir of a task.
     """
 
-    def __init__(self, *, tasks: TaskRepository, workspaces: Workspaces) -> None:
+    def __init__(self, *, tasks: TaskRepository, path_of: Callable[[int], Path]) -> None:
         self._tasks = tasks
-        self._workspaces = workspaces
+        self._path_of = path_of
         self._lock = threading.Lock()
         self._measured: dict[int, tuple[float, int]] = {}
 
@@ -35,8 +36,7 @@ class StorageUsage:
             found = self._measured.get(user_id)
         if found is not None and time.monotonic() < found[0]:
             return found[1]
-        tasks = self._tasks.list_of_user(user_id)
-        size = disk_usage.measure(self._workspaces.path(task.id) for task in tasks).bytes
+        size = disk_usage.measure(map(self._path_of, self._tasks.ids_of_user(user_id))).bytes
         with self._lock:
             if len(self._measured) >= MAX_CACHED:
                 self._measured.clear()

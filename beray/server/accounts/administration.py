@@ -6,8 +6,11 @@ All methods are synchronous and called in threads.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from beray.schema import Role
 from beray.server.accounts.actors import Actor
 from beray.server.accounts.email_address import account_key, parse_email
 from beray.server.accounts.password_policy import check_new_password
@@ -18,7 +21,6 @@ from beray.server.storage.accounts import (
     AccountGone,
     AccountRepository,
     LastAdministrator,
-    Role,
 )
 from beray.server.storage.api_keys import ApiKeyRepository, NewApiKey, TooManyKeys
 from beray.server.storage.invitations import InvitationRepository
@@ -134,12 +136,8 @@ class Administration:
         before = self._tokens.digests(user_id) if role == "service" else []
         user = self.get(user_id)
         record = actor.record("role.changed", f"{user.email}: {user.role} to {role}")
-        try:
+        with _http_errors(user_id):
             changed = self._accounts.set_role(user_id, role, record)
-        except LastAdministrator as error:
-            raise _last(error) from None
-        except AccountGone:
-            raise _missing(user_id) from None
         return Changed(changed, before)
 
     def set_disabled(self, user_id: int, actor: Actor, *, disabled: bool) -> Changed:
@@ -151,14 +149,10 @@ class Administration:
         credentials = self._credentials(user_id)
         user = self.get(user_id)
         action = "account.disabled" if disabled else "account.enabled"
-        try:
+        with _http_errors(user_id):
             changed = self._accounts.set_disabled(
                 user_id, actor.record(action, user.email), disabled=disabled
             )
-        except LastAdministrator as error:
-            raise _last(error) from None
-        except AccountGone:
-            raise _missing(user_id) from None
         if disabled:
             return Changed(changed, credentials)
         return Changed(changed, [], tuple(credentials))
@@ -170,12 +164,10 @@ class Administration:
             ApiHTTPError: 404, the account does not exist; 409, it has no password.
         """
         user = self._with_password(user_id)
-        try:
+        with _http_errors(user_id):
             return self._accounts.require_password_change(
                 user_id, actor.record("password.change-required", user.email)
             )
-        except AccountGone:
-            raise _missing(user_id) from None
 
     def reset_password(self, user_id: int, hashed: str, actor: Actor) -> Changed:
         """Set a temporary password, which the user has to change, and end all sessions.
@@ -184,12 +176,10 @@ class Administration:
             ApiHTTPError: 404, the account does not exist; 409, it has no password.
         """
         user = self._with_password(user_id)
-        try:
+        with _http_errors(user_id):
             ended = self._accounts.force_password(
                 user_id, hashed, actor.record("password.reset", user.email)
             )
-        except AccountGone:
-            raise _missing(user_id) from None
         return Changed(user, ended)
 
     def revoke_sessions(self, user_id: int, actor: Actor) -> Changed:
@@ -218,16 +208,12 @@ class Administration:
         """
         before = self._credentials(user_id)
         user = self.get(user_id)
-        try:
+        with _http_errors(user_id):
             self._accounts.begin_deletion(
                 user_id,
                 actor.record("account.deleted", user.email),
                 password_hash=password_hash,
             )
-        except LastAdministrator as error:
-            raise _last(error) from None
-        except AccountGone:
-            raise _missing(user_id) from None
         return Changed(user, before)
 
     def create_key(self, user_id: int, new: NewApiKey, actor: Actor) -> tuple[ApiKey, str]:
@@ -272,9 +258,23 @@ def checked_password(password: str, email: str) -> str:
     return check_new_password(password, parse_email(email).text)
 
 
+def sessions_ended_message(number: int) -> str:
+    """Return the confirmation that ``number`` sessions were ended."""
+    return f"{number} session{'' if number == 1 else 's'} ended."
+
+
+@contextmanager
+def _http_errors(user_id: int) -> Iterator[None]:
+    """Convert the errors of a change of an account to error responses."""
+    try:
+        yield
+    except LastAdministrator as error:
+        raise ApiHTTPError(
+            409, f"{error}. Give another account the role administrator first."
+        ) from None
+    except AccountGone:
+        raise _missing(user_id) from None
+
+
 def _missing(user_id: int) -> ApiHTTPError:
     return ApiHTTPError(404, f"User {user_id} does not exist.")
-
-
-def _last(error: LastAdministrator) -> ApiHTTPError:
-    return ApiHTTPError(409, f"{error}. Give another account the role administrator first.")

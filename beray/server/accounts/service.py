@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.accounts.actors import Actor
@@ -51,8 +50,6 @@ LOCAL_EMAIL: Final = "local@localhost"
 """Address of the user of an embedded server."""
 LOCAL_TOKEN_SECONDS: Final = 10 * 365 * 24 * 3600.0
 _LOCAL_LIFETIME: Final = SessionLifetime(LOCAL_TOKEN_SECONDS, LOCAL_TOKEN_SECONDS)
-
-log = structlog.get_logger("beray.accounts")
 
 
 class SignedIn(NamedTuple):
@@ -247,9 +244,9 @@ class Accounts:
         """Set a new password with a mailed code, end all sessions and start a new one.
 
         Raises:
-            ApiHTTPError: 422, the address, the password or the code is invalid; 403, the account
-                is disabled; 429, too many wrong codes were sent; 429 or 503, too many passwords
-                are waiting to be hashed.
+            ApiHTTPError: 422, the address, the password or the code is invalid; 401, the account
+                was changed by another request meanwhile; 429, too many wrong codes were sent; 429
+                or 503, too many passwords are waiting to be hashed.
         """
         address = parse_email(email)
         normalized = await run_in_threadpool(check_new_password, password, address.text)

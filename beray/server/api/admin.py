@@ -214,8 +214,7 @@ async def revoke_sessions(
         app.administration.revoke_sessions, _number(user_id), actor.as_user(admin.email)
     )
     _applied(app, changed)
-    number = len(changed.ended)
-    return {"message": f"{number} session{'' if number == 1 else 's'} ended."}
+    return {"message": administration.sessions_ended_message(len(changed.ended))}
 
 
 @router.post(

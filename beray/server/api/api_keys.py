@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
+from beray.server.accounts.presenters import api_key_to_wire
 from beray.server.api.dependencies import AppServices, CurrentActor, SessionUser
 from beray.server.api.error_statuses import error_statuses
 from beray.server.http.active_requests import api_key_credential_id
@@ -102,7 +103,7 @@ async def create_api_key(
 async def list_api_keys(user: SessionUser, app: AppServices) -> list[schema.ApiKey]:
     """Return the user's API keys, newest first. BeRay extension."""
     keys = await run_in_threadpool(app.gateway.api_keys.list_all, user.id)
-    return [_to_wire(row) for row in keys]
+    return [api_key_to_wire(row) for row in keys]
 
 
 @router.delete("/{key_id}", responses=error_statuses({404: "The API key does not exist."}))
@@ -136,17 +137,4 @@ def created_to_wire(row: ApiKey, key: str) -> schema.CreatedApiKey:
         "created_at": row.created_at,
         "scopes": list(scopes_of(row)),
         "expires_at": row.expires_at,
-    }
-
-
-def _to_wire(row: ApiKey) -> schema.ApiKey:
-    return {
-        "id": row.id,
-        "name": row.name,
-        "agent_id": row.agent_id,
-        "start": row.start,
-        "created_at": row.created_at,
-        "scopes": list(scopes_of(row)),
-        "expires_at": row.expires_at,
-        "last_used_at": row.last_used_at,
     }

@@ -38,7 +38,7 @@ from beray.server.storage.shortage import is_shortage, shortage_response
 from beray.server.storage.tables import User
 
 _DEFAULT_CHAT: Final = "0"
-_ACCESS: Final = Access("tasks:write")
+_ACCESS: Final = Access(("tasks:write",))
 _CHAT_PATH: Final = re.compile(rb"/v1/agent_ws/([^/]+)/")
 
 router = APIRouter()

@@ -5,9 +5,9 @@ Each route names the credentials that it accepts by the type of its user or task
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, HTTPException, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -29,7 +29,7 @@ from beray.server.http.integers import INTEGER_SCHEMA, parse_integer
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, QueueFull
 from beray.server.services import Services
 from beray.server.storage.accounts import ADMINISTRATOR
-from beray.server.storage.api_keys import API_KEY_PREFIX, GATEWAY_SCOPE, scopes_of
+from beray.server.storage.api_keys import API_KEY_PREFIX, scopes_of
 from beray.server.storage.digests import secret_digest
 from beray.server.storage.tables import Task, User
 
@@ -79,15 +79,12 @@ class Access:
     """Credentials that a route accepts, besides the access token of a session.
 
     Attributes:
-        scope: Scope that an API key needs; ``None`` if the route accepts no API key.
-        any_key: Whether the route accepts every API key, except those that have only the scope
-            ``gateway``.
+        scopes: Scopes of which an API key needs one; empty if the route accepts no API key.
         before_password_change: Whether the route can be used by a session whose user has to
             change the password first.
     """
 
-    scope: schema.Scope | None = None
-    any_key: bool = False
+    scopes: tuple[schema.Scope, ...] = ()
     before_password_change: bool = False
 
 
@@ -144,16 +141,14 @@ async def _authenticate_key(
         return None
     key, user = found
     scopes = scopes_of(key)
-    is_permitted = access.scope in scopes
-    if access.any_key:
-        is_permitted = any(scope != GATEWAY_SCOPE for scope in scopes)
-    if not is_permitted:
+    if not access.scopes:
+        raise HTTPException(
+            403, "This needs a sign-in with a password; an API key does not permit it."
+        )
+    if not set(access.scopes).intersection(scopes):
         raise HTTPException(
             403,
-            "This needs a sign-in with a password; an API key does not permit it."
-            if access.scope is None and not access.any_key
-            else f"The API key does not have the scope {access.scope or 'tasks:read'}; it has: "
-            f"{', '.join(scopes)}.",
+            f"The API key does not have the scope {access.scopes[0]}; it has: {', '.join(scopes)}.",
         )
     credential = RequestCredential((api_key_credential_id(key.id),), key.expires_at, detail)
     return _marked(connection, app, credential, user)
@@ -194,77 +189,47 @@ async def _administrator(connection: HTTPConnection) -> User:
     return user
 
 
+def _documented(
+    authenticator: Authenticator[User], *scopes: str
+) -> Callable[..., Coroutine[Any, Any, User]]:
+    """Return the dependency that calls an authenticator, and describes it in the OpenAPI schema.
+
+    Args:
+        authenticator: Dependency that authenticates the user.
+        scopes: Scopes or roles that the schema names; they are not checked here.
+    """
+    sender: Any = Depends(authenticator)
+    credential: Any = Security(bearer_scheme, scopes=scopes)
+
+    async def authenticated_user(
+        user: User = sender, _: HTTPAuthorizationCredentials | None = credential
+    ) -> User:
+        return user
+
+    return authenticated_user
+
+
+_ANY: Final[tuple[schema.Scope, ...]] = ("tasks:read", "tasks:write", "files")
 session_user: Final = user_with(Access())
-any_user: Final = user_with(Access(any_key=True, before_password_change=True))
-own_account_user: Final = user_with(Access(before_password_change=True))
-task_reader: Final = user_with(Access("tasks:read"))
-task_writer: Final = user_with(Access("tasks:write"))
-file_user: Final = user_with(Access("files"))
-administrator: Final = Authenticator(_administrator)
+task_writer: Final = user_with(Access(("tasks:write",)))
 
-# The lists in ``Security`` only describe the routes in the OpenAPI schema.
-_Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)]
-_AdministratorBearer = Annotated[
-    HTTPAuthorizationCredentials | None, Security(bearer_scheme, scopes=["administrator"])
-]
-_ReadBearer = Annotated[
-    HTTPAuthorizationCredentials | None, Security(bearer_scheme, scopes=["tasks:read"])
-]
-_WriteBearer = Annotated[
-    HTTPAuthorizationCredentials | None, Security(bearer_scheme, scopes=["tasks:write"])
-]
-_FilesBearer = Annotated[
-    HTTPAuthorizationCredentials | None, Security(bearer_scheme, scopes=["files"])
-]
-_AnyBearer = Annotated[
-    HTTPAuthorizationCredentials | None,
-    Security(bearer_scheme, scopes=["tasks:read", "tasks:write", "files"]),
-]
-
-
-async def _session_user(user: Annotated[User, Depends(session_user)], _: _Bearer) -> User:
-    return user
-
-
-async def _any_user(user: Annotated[User, Depends(any_user)], _: _AnyBearer) -> User:
-    return user
-
-
-async def _own_account_user(user: Annotated[User, Depends(own_account_user)], _: _Bearer) -> User:
-    return user
-
-
-async def _task_reader(user: Annotated[User, Depends(task_reader)], _: _ReadBearer) -> User:
-    return user
-
-
-async def _task_writer(user: Annotated[User, Depends(task_writer)], _: _WriteBearer) -> User:
-    return user
-
-
-async def _file_user(user: Annotated[User, Depends(file_user)], _: _FilesBearer) -> User:
-    return user
-
-
-async def _administrator_user(
-    user: Annotated[User, Depends(administrator)], _: _AdministratorBearer
-) -> User:
-    return user
-
-
-SessionUser = Annotated[User, Depends(_session_user)]
+SessionUser = Annotated[User, Depends(_documented(session_user))]
 """User who signed in with a password."""
-AnyUser = Annotated[User, Depends(_any_user)]
+AnyUser = Annotated[
+    User, Depends(_documented(user_with(Access(_ANY, before_password_change=True)), *_ANY))
+]
 """User of a session, or of an API key with any scope besides ``gateway``."""
-OwnAccountUser = Annotated[User, Depends(_own_account_user)]
+OwnAccountUser = Annotated[
+    User, Depends(_documented(user_with(Access(before_password_change=True))))
+]
 """User who signed in, and may have to change the password first."""
-TaskReader = Annotated[User, Depends(_task_reader)]
+TaskReader = Annotated[User, Depends(_documented(user_with(Access(("tasks:read",))), "tasks:read"))]
 """User of a session, or of an API key with the scope ``tasks:read``."""
-TaskWriter = Annotated[User, Depends(_task_writer)]
+TaskWriter = Annotated[User, Depends(_documented(task_writer, "tasks:write"))]
 """User of a session, or of an API key with the scope ``tasks:write``."""
-FileUser = Annotated[User, Depends(_file_user)]
+FileUser = Annotated[User, Depends(_documented(user_with(Access(("files",))), "files"))]
 """User of a session, or of an API key with the scope ``files``."""
-Administrator = Annotated[User, Depends(_administrator_user)]
+Administrator = Annotated[User, Depends(_documented(Authenticator(_administrator), ADMINISTRATOR))]
 """Administrator who signed in."""
 
 

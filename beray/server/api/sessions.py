@@ -8,6 +8,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from beray import account_schema, schema
+from beray.server.accounts.administration import sessions_ended_message
 from beray.server.api.dependencies import (
     AppServices,
     CurrentActor,
@@ -72,7 +73,7 @@ async def revoke_sessions(
         record=actor.as_user(user.email).record("sessions.revoked", user.email),
     )
     end_requests(app, ended, except_for=request_state(request.scope).active)
-    return {"message": f"{len(ended)} session{'' if len(ended) == 1 else 's'} ended."}
+    return {"message": sessions_ended_message(len(ended))}
 
 
 def _to_wire(session: Token, current: str) -> account_schema.SignedInDevice:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from beray.schema import Role
 from beray.server.storage import invitations, tokens, verification_codes
 from beray.server.storage.audit import AuditRecord
 from beray.server.storage.database import Database
@@ -16,7 +17,6 @@ from beray.server.storage.tables import ApiKey, DayUsage, GatewayUsage, Task, Us
 from beray.server.storage.times import utc_now
 from beray.server.storage.verification_codes import CodeKey
 
-Role = Literal["user", "administrator", "service"]
 ADMINISTRATOR: Final = "administrator"
 DELETED_PREFIX: Final = "deleted-"
 """Start of the stored address of an account whose data is being removed."""
@@ -47,7 +47,7 @@ class AccountGone(Exception):
 
 
 class AccountUsage(NamedTuple):
-    """Number of tasks of an account, its tokens of all days, and its work_dirs."""
+    """Number of tasks of an account, and of the tokens that models have used for it."""
 
     tasks: int
     tokens: int
@@ -393,11 +393,9 @@ def _set_password(user: User, hashed: str) -> None:
 
 
 def _administrators(session: Session, *, except_for: int | None = None) -> int:
-    active = select(func.count()).where(
-        User.role == ADMINISTRATOR, User.disabled_at.is_(None), User.id != except_for
-    )
-    if except_for is None:
-        active = select(func.count()).where(User.role == ADMINISTRATOR, User.disabled_at.is_(None))
+    active = select(func.count()).where(User.role == ADMINISTRATOR, User.disabled_at.is_(None))
+    if except_for is not None:
+        active = active.where(User.id != except_for)
     return session.scalar(active) or 0
 
 

@@ -63,6 +63,6 @@ class AuditRepository:
             return list(session.scalars(entries))
 
     def newest_id(self) -> int:
-        """Return the id of the newest entry; 0 if there are none."""
+        """Return the id of the newest entry; 0 if the log is empty."""
         with self._database.reading() as session:
             return session.scalar(select(func.max(AuditEntry.id))) or 0

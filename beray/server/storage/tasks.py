@@ -204,6 +204,12 @@ class TaskRepository:
 
     # Lists of one user
 
+    def ids_of_user(self, user_id: int) -> list[int]:
+        """Return the ids of all tasks and chats of a user, in order."""
+        own = select(Task.id).where(Task.user_id == user_id).order_by(Task.id)
+        with self._database.reading() as session:
+            return list(session.scalars(own))
+
     def list_of_user(self, user_id: int) -> list[Task]:
         """Return all tasks and chats of a user, by id."""
         own = select(Task).where(Task.user_id == user_id).order_by(Task.id)
