@@ -189,6 +189,23 @@ class Limits(TypedDict):
     """True if its commands and agents get a token of the gateway (``X_INTERNAL_TOKEN``)."""
 
 
+@lenient
+class TaskOrigin(TypedDict):
+    """Checkpoint of another task from which a task continues. BeRay extension.
+
+    Requests have either ``seq`` or ``checkpoint``, or neither for the newest checkpoint.
+    """
+
+    task: int
+    """Id of the other task."""
+    seq: NotRequired[int]
+    """``seq`` of an event of the other task."""
+    checkpoint: NotRequired[str]
+    """Name of a checkpoint of the other task, such as ``c3``."""
+    conversation: NotRequired[bool]
+    """True if the task also continues the conversation with the model; only in responses."""
+
+
 class TaskOptions(TypedDict, total=False):
     """Options of ``create_task``. BeRay extension."""
 
@@ -196,6 +213,7 @@ class TaskOptions(TypedDict, total=False):
     model: str
     limits: Limits
     tags: list[str]
+    from_task: TaskOrigin
 
 
 class RunOptions(TaskOptions, total=False):
@@ -228,8 +246,13 @@ class Usage(TypedDict):
     """True if some tokens were estimated, because an answer broke off."""
 
 
+# "from" is not an identifier.
+_TaskWithOrigin = TypedDict("_TaskWithOrigin", {"from": NotRequired[TaskOrigin | None]})
+"""``from``: the checkpoint from which the task continues. BeRay extension."""
+
+
 @lenient
-class Task(TypedDict):
+class Task(_TaskWithOrigin):
     """A task.
 
     ``id``, ``goal``, ``status``, ``tools``, ``created_at`` and ``events`` are published; the

@@ -1,0 +1,1 @@
+"""History of work_dirs: checkpoints as trees of content-addressed blobs."""
