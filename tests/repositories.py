@@ -10,7 +10,9 @@ from pathlib import Path
 from beray.server.storage.accounts import AccountRepository
 from beray.server.storage.api_keys import ApiKeyRepository
 from beray.server.storage.audit import AuditRepository
+from beray.server.storage.blobs import BlobRepository
 from beray.server.storage.chats import ChatRepository
+from beray.server.storage.checkpoints import CheckpointRepository
 from beray.server.storage.database import LOCK_SECONDS, Database
 from beray.server.storage.database_space import DatabaseSpace
 from beray.server.storage.disk_reserve import DiskReserve
@@ -54,6 +56,8 @@ class Repositories:
     prefab_secrets: PrefabSecretRepository
     prefab_authors: PrefabAuthorRepository
     prefab_calls: PrefabCallRepository
+    checkpoints: CheckpointRepository
+    blobs: BlobRepository
 
     def user_id(self, email: str = "ada@example.test") -> int:
         """Return the id of the user with an address, which is registered if necessary."""
@@ -99,6 +103,8 @@ def opened(
             prefab_secrets=PrefabSecretRepository(database=database),
             prefab_authors=PrefabAuthorRepository(database=database),
             prefab_calls=PrefabCallRepository(database=database),
+            checkpoints=CheckpointRepository(database=database),
+            blobs=BlobRepository(database=database),
         )
     finally:
         database.close()

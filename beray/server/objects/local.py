@@ -12,7 +12,7 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Collection, Generator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +135,26 @@ class LocalObjectStore:
                 continue
             return OpenObject(_stored(row), file, row.content_type, bytes.fromhex(row.sha256))
 
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Store an object; see ``BlockingObjects``."""
+        check_key(key)
+        new_file = _NewFile(self._folder, self._new_name(key))
+        try:
+            new_file.write(data)
+            self._commit(key, new_file, None)
+        finally:
+            new_file.discard()
+
+    def read_bytes(self, key: str, start: int, length: int) -> bytes:
+        """Return a part of an object; see ``BlockingObjects``."""
+        with self.open(key).file as file:
+            file.seek(start)
+            return file.read(length)
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Remove objects; see ``BlockingObjects``."""
+        self._delete(keys)
+
     def remove_orphans(self) -> int:
         """Remove files of earlier runs that no row refers to; return their number. Blocks."""
         removed = 0
@@ -167,7 +187,7 @@ class LocalObjectStore:
             content_type=content_type,
         )
         new_file.is_committed = True
-        self._remove([] if before is None else [before])
+        self._unlink([] if before is None else [before])
         return StoredObject(key, new_file.size, last_modified)
 
     def _row(self, key: str) -> LocalObject:
@@ -180,11 +200,11 @@ class LocalObjectStore:
         count = 0
         for batch in _batches(keys):
             files = self._objects.delete(batch)
-            self._remove(files)
+            self._unlink(files)
             count += len(files)
         return count
 
-    def _remove(self, files: Iterable[str]) -> None:
+    def _unlink(self, files: Iterable[str]) -> None:
         for name in files:
             (self._folder / name).unlink(missing_ok=True)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -155,6 +155,24 @@ class S3ObjectStore:
                     if len(listed) == limit:
                         return listed
         return listed
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Store an object; see ``BlockingObjects``."""
+        check_key(key)
+        with _as_os_error():
+            obstore.put(self._store, key, data)
+
+    def read_bytes(self, key: str, start: int, length: int) -> bytes:
+        """Return a part of an object; see ``BlockingObjects``."""
+        with _as_os_error(), _missing_as_not_found(key):
+            return bytes(obstore.get_range(self._store, key, start=start, length=length))
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Remove objects; see ``BlockingObjects``."""
+        with _as_os_error():
+            for key in keys:
+                with suppress(FileNotFoundError):
+                    obstore.delete(self._store, key)
 
     async def presigned_url(
         self, method: Literal["GET", "PUT"], key: str, seconds: int, base_url: str

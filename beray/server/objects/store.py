@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -104,3 +104,23 @@ class ObjectStore(Protocol):
             base_url: URL by which the caller reaches this server. URLs of the local store
                 start with it.
         """
+
+
+class BlockingObjects(Protocol):
+    """Operations on small objects, for threads.
+
+    Every method raises ``OSError`` if the store cannot be reached or is full.
+    """
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Store an object that is in memory; return when it is durable."""
+
+    def read_bytes(self, key: str, start: int, length: int) -> bytes:
+        """Return a part of an object; it is shorter at the end of the object.
+
+        Raises:
+            ObjectNotFound: The object does not exist.
+        """
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Remove objects. Missing objects are ignored."""

@@ -177,6 +177,8 @@ class Task(Base):
     """Usage of a model provider so far."""
     chat: Mapped[str | None]
     """Name of the chat; ``None`` for tasks."""
+    origin: Mapped[dict[str, Any] | None] = mapped_column(ValidatedJSON("object"))
+    """Checkpoint of another task from which the task continues; see ``TaskOrigin``."""
     held: Mapped[bool]
     status: Mapped[str] = mapped_column(index=True)
     reason: Mapped[str | None]
@@ -343,6 +345,91 @@ class GatewayUsage(Base):
     subject: Mapped[str] = mapped_column(primary_key=True)
     day: Mapped[str] = mapped_column(primary_key=True)
     calls: Mapped[int]
+
+
+class StoredCheckpoint(Base):
+    """State of a work_dir; ``root`` is the digest of the manifest of its top directory.
+
+    ``task_id`` and ``user_id`` are not foreign keys: the rows of a deleted task are removed in the
+    background, like its events.
+    """
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (
+        Index("ix_checkpoints_user_id", "user_id", "task_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    task_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    user_id: Mapped[int]
+    seq: Mapped[int]
+    """``seq`` of the last event before the checkpoint."""
+    created_at: Mapped[str]
+    reason: Mapped[str]
+    root: Mapped[bytes]
+    files: Mapped[int]
+    bytes: Mapped[int]
+    added: Mapped[int]
+    modified: Mapped[int]
+    deleted: Mapped[int]
+    lines_added: Mapped[int | None]
+    """``None`` if the lines were not counted, as for ``lines_deleted``."""
+    lines_deleted: Mapped[int | None]
+    not_stored: Mapped[int]
+
+
+class BlobPack(Base):
+    """An object of the object store with the contents of many blobs of one user.
+
+    The row exists before the object is written and until the object is removed.
+    """
+
+    __tablename__ = "blob_packs"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(index=True)
+    key: Mapped[str]
+    """Key in the object store."""
+    size: Mapped[int]
+    """Bytes of the object."""
+    stored: Mapped[bool]
+    """False while the object is written or removed."""
+
+
+class StoredBlob(Base):
+    """Location of a blob in a pack. ``digest`` is the SHA-256 of its content."""
+
+    __tablename__ = "blobs"
+    __table_args__ = (
+        Index("ix_blobs_pack_id", "pack_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    user_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    pack_id: Mapped[int]
+    start: Mapped[int]
+    """Position in the pack."""
+    length: Mapped[int]
+    """Bytes in the pack."""
+    compressed: Mapped[bool]
+    """True if the bytes in the pack are a zstd frame."""
+
+
+class PendingRestore(Base):
+    """A restore or fork that has begun to change a work_dir, for completion after a crash."""
+
+    __tablename__ = "pending_restores"
+
+    task_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    user_id: Mapped[int]
+    root: Mapped[bytes]
+    """Manifest of the checkpoint to restore."""
+    paths: Mapped[list[str] | None] = mapped_column(ValidatedJSON("strings"))
+    """Paths to restore; ``None`` for the whole work_dir."""
+    reason: Mapped[str]
 
 
 class PrefabSecret(Base):

@@ -16,7 +16,7 @@ from beray.server.storage import idempotency_keys, task_changes
 from beray.server.storage.database import Database
 from beray.server.storage.idempotency_keys import IdempotencyKey
 from beray.server.storage.sqlite.statements import insert_if_missing
-from beray.server.storage.tables import DeletedTask, StoredEvent, Task, User
+from beray.server.storage.tables import DeletedTask, PendingRestore, StoredEvent, Task, User
 from beray.server.storage.times import utc_now
 
 UNFINISHED_PAGE_SIZE: Final = 1000
@@ -25,7 +25,7 @@ _TASKS: Final = Task.__table__.c
 
 
 class TaskSpec(NamedTuple):
-    """Goal of a task with its tools, runner, model, limits and tags."""
+    """Goal of a task with its tools, runner, model, limits, tags and origin."""
 
     goal: str
     tools: list[dict[str, Any]] | None = None
@@ -33,6 +33,7 @@ class TaskSpec(NamedTuple):
     model: str | None = None
     limits: dict[str, Any] | None = None
     tags: list[str] | None = None
+    origin: dict[str, Any] | None = None
 
 
 class UnfinishedTask(NamedTuple):
@@ -88,6 +89,7 @@ class TaskRepository:
         held: bool,
         key: IdempotencyKey | None = None,
         max_queued: int | None = None,
+        initial_state: bytes | None = None,
     ) -> Task:
         """Create a task, and store its ``key`` in the same transaction.
 
@@ -98,6 +100,8 @@ class TaskRepository:
             key: ``Idempotency-Key`` of the request.
             max_queued: Maximum number of waiting tasks of the user, including held ones and
                 this one; ``None`` means no limit.
+            initial_state: Manifest of the files that the work_dir will get; recorded as a pending
+                restore, which a starting server completes.
 
         Raises:
             IdempotencyKeyUsed: An earlier request created a task with the key.
@@ -124,6 +128,12 @@ class TaskRepository:
             session.flush()
             if key is not None:
                 idempotency_keys.add(session, user_id, task.id, key, created_at)
+            if initial_state is not None:
+                session.add(
+                    PendingRestore(
+                        task_id=task.id, user_id=user_id, root=initial_state, reason="fork"
+                    )
+                )
         return task
 
     def get(self, task_id: int) -> Task | None:

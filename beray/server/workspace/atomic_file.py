@@ -156,7 +156,7 @@ def created_directories(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
     try:
         for depth, part in enumerate(parts):
             with suppress(FileExistsError):
-                _with_owner_access(directory, partial(os.mkdir, part, dir_fd=directory))
+                with_owner_access(directory, partial(os.mkdir, part, dir_fd=directory))
                 created.append(depth)
             deeper = open_directory(directory, (part,))
             os.close(directory)
@@ -179,10 +179,10 @@ def rename_into(directory: int, staged: Path, name: bytes) -> None:
     Raises:
         OSError: The file cannot be renamed.
     """
-    _with_owner_access(directory, partial(os.rename, staged, name, dst_dir_fd=directory))
+    with_owner_access(directory, partial(os.rename, staged, name, dst_dir_fd=directory))
 
 
-def _with_owner_access(directory: int, change: Callable[[], None]) -> None:
+def with_owner_access(directory: int, change: Callable[[], None]) -> None:
     """Change the entries of a directory, also if its mode denies its owner write access.
 
     The mode is then changed for a moment. Modes are data of the user: uploading files into a

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-HEAD: Final = "0012"
+HEAD: Final = "0013"
 """Newest revision."""
 
 

@@ -42,3 +42,20 @@ def insert_if_missing(
     """Return a statement that inserts a row unless there is one with its key."""
     row = insert(table).values({**key, **values})
     return row.on_conflict_do_nothing(index_elements=list(key))
+
+
+def insert_rows_if_missing(table: type[Base]) -> Insert:
+    """Return a statement that inserts the rows of its parameters unless their keys exist."""
+    return insert(table.__table__).on_conflict_do_nothing()  # type: ignore[arg-type]
+
+
+def insert_or_replace(table: type[Base]) -> Insert:
+    """Return a statement that inserts the rows of its parameters, or replaces existing ones."""
+    row = insert(table.__table__)  # type: ignore[arg-type]
+    keys = {column.name for column in table.__table__.primary_key}
+    others = {
+        column.name: row.excluded[column.name]
+        for column in table.__table__.columns
+        if column.name not in keys
+    }
+    return row.on_conflict_do_update(index_elements=sorted(keys), set_=others)

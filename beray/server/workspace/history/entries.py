@@ -22,6 +22,8 @@ class Entry:
         mtime_ns: Time of the last modification of a file, in nanoseconds since 1970; 0 for others.
         digest: SHA-256 of the content of a file; empty if it is not stored, and for others.
         target: Target of a link.
+        reference: Digest of the blob with the manifest of a directory, or with the list of chunks
+            of a large file; otherwise empty.
     """
 
     kind: EntryKind
@@ -30,6 +32,7 @@ class Entry:
     mtime_ns: int = 0
     digest: bytes = b""
     target: bytes = b""
+    reference: bytes = b""
 
     @property
     def is_stored(self) -> bool:

@@ -1,0 +1,317 @@
+"""Content-addressed blobs of users, in packs in the object store.
+
+Packs keep the number of objects small: a checkpoint of 50,000 small files writes a few objects.
+Each blob is compressed on its own, so that it can be read alone. Equal blobs of a user are stored
+once. Blobs of different users are independent, so nobody can find out what others have stored.
+
+A collection removes blobs that no checkpoint refers to while checkpoints are being written: blobs
+that an unfinished checkpoint has written, or has found stored, are protected. See ``collection``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import uuid
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import zstandard
+
+from beray.server.objects.store import BlockingObjects, ObjectNotFound
+from beray.server.storage.blobs import MAX_DIGESTS, BlobLocation, BlobRepository, NewBlob
+from beray.server.workspace.history.errors import DamagedContent
+
+KEY_PREFIX: Final = "history"
+"""First part of the keys of packs. The second part is the id of the user."""
+PACK_BYTES: Final = 8 * 1024 * 1024
+"""Size of the contents after which a pack is written."""
+PACK_BLOBS: Final = 2000
+"""Maximum number of blobs in a pack, which bounds the transaction that records them."""
+COMPRESSION_THRESHOLD: Final = 128
+"""Bytes from which on blobs are compressed."""
+COMPRESSION_LEVEL: Final = 3
+CACHE_BYTES: Final = 32 * 1024 * 1024
+"""Size of the cache of small blobs, which are mostly manifests."""
+MAX_CACHED_BYTES: Final = 128 * 1024
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class _UserState:
+    """Blobs of one user that a collection must keep.
+
+    Attributes:
+        lock: Held while this state is used, and while blobs are removed.
+        writers: Unfinished writers.
+        finished: Blobs of the writers that finished during a collection; None between collections.
+        pinned: Manifests that are being read, with the number of readers.
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    writers: set[BlobWriter] = field(default_factory=set)
+    finished: set[bytes] | None = None
+    pinned: Counter[bytes] = field(default_factory=Counter)
+
+
+class BlobStore:
+    """Blobs of all users. Methods block; called in threads.
+
+    Args:
+        blobs: Repository of the locations.
+        objects: Store of the packs.
+        limit_bytes: Maximum size of the packs of one user.
+    """
+
+    def __init__(
+        self, *, blobs: BlobRepository, objects: BlockingObjects, limit_bytes: int
+    ) -> None:
+        self.blobs = blobs
+        self.objects = objects
+        self.limit_bytes = limit_bytes
+        self._states: dict[int, _UserState] = {}
+        self._states_lock = threading.Lock()
+        self._cache: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
+        self._cached_bytes = 0
+        self._cache_lock = threading.Lock()
+
+    def state(self, user_id: int) -> _UserState:
+        """Return the state of a user that writers, readers and collections share."""
+        with self._states_lock:
+            return self._states.setdefault(user_id, _UserState())
+
+    @contextmanager
+    def writing(self, user_id: int) -> Iterator[BlobWriter]:
+        """Yield a writer. Its blobs are protected until the end of the block.
+
+        The checkpoint that refers to the blobs has to be stored within the block.
+        """
+        state = self.state(user_id)
+        writer = BlobWriter(self, user_id, state)
+        with state.lock:
+            state.writers.add(writer)
+        try:
+            yield writer
+        finally:
+            with state.lock:
+                state.writers.discard(writer)
+                if state.finished is not None:
+                    state.finished |= writer.used
+
+    @contextmanager
+    def pinned(self, user_id: int, root: bytes) -> Iterator[None]:
+        """Protect the blobs of a manifest during the block."""
+        state = self.state(user_id)
+        with state.lock:
+            state.pinned[root] += 1
+        try:
+            yield
+        finally:
+            with state.lock:
+                state.pinned[root] -= 1
+                if not state.pinned[root]:
+                    del state.pinned[root]
+
+    def read(self, user_id: int, digest: bytes) -> bytes:
+        """Return a blob.
+
+        Raises:
+            DamagedContent: The blob is missing, or its content is not that of the digest.
+            OSError: The object store cannot be read.
+        """
+        key = (user_id, digest)
+        with self._cache_lock:
+            if (cached := self._cache.get(key)) is not None:
+                self._cache.move_to_end(key)
+                return cached
+        data = self._load(user_id, digest)
+        self._keep(key, data)
+        return data
+
+    def _load(self, user_id: int, digest: bytes) -> bytes:
+        before: BlobLocation | None = None
+        while True:
+            location = self.blobs.locate(user_id, [digest]).get(digest)
+            if location is None or location == before:
+                raise DamagedContent(f"the stored content {digest.hex()[:16]}… is missing")
+            try:
+                data = self.objects.read_bytes(location.key, location.start, location.length)
+            except (ObjectNotFound, FileNotFoundError):
+                before = location  # a collection may have moved the blob
+                continue
+            return _decoded(location, digest, data)
+
+    def _keep(self, key: tuple[int, bytes], data: bytes) -> None:
+        if len(data) > MAX_CACHED_BYTES:
+            return
+        with self._cache_lock:
+            if key not in self._cache:
+                self._cache[key] = data
+                self._cached_bytes += len(data)
+            while self._cached_bytes > CACHE_BYTES:
+                _, removed = self._cache.popitem(last=False)
+                self._cached_bytes -= len(removed)
+
+    def write_pack(
+        self, user_id: int, contents: Iterable[tuple[bytes, bytes]], *, moves: bool = False
+    ) -> int:
+        """Store blobs in a new pack; return its size in bytes.
+
+        Args:
+            user_id: User of the blobs.
+            contents: Digests and contents.
+            moves: True if the blobs replace their copies in other packs.
+
+        Raises:
+            OSError: The pack cannot be stored; none of the blobs is.
+        """
+        compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+        parts: list[bytes] = []
+        blobs: list[NewBlob] = []
+        size = 0
+        for digest, content in contents:
+            part, compressed = content, False
+            if len(content) >= COMPRESSION_THRESHOLD:
+                smaller = compressor.compress(content)
+                if len(smaller) < len(content):
+                    part, compressed = smaller, True
+            parts.append(part)
+            blobs.append(NewBlob(digest, size, len(part), compressed))
+            size += len(part)
+        key = f"{KEY_PREFIX}/{user_id}/{uuid.uuid4().hex}"
+        pack_id = self.blobs.begin_pack(user_id, key)
+        try:
+            self.objects.write_bytes(key, b"".join(parts))
+        except OSError:
+            # The next start of the server removes the pack if this fails.
+            with suppress(OSError):
+                self.remove_packs({pack_id: key})
+            raise
+        self.blobs.finish_pack(pack_id, user_id, size, blobs, moves=moves)
+        return size
+
+    def remove_interrupted(self) -> None:
+        """Remove packs that an earlier server has not written or not removed completely.
+
+        Raises:
+            OSError: The objects cannot be removed; the next start tries again.
+        """
+        self.remove_packs(dict(self.blobs.list_unstored()))
+
+    def remove_packs(self, packs: Mapping[int, str]) -> None:
+        """Remove the objects of packs that are not stored, and forget the packs.
+
+        Args:
+            packs: Keys of the objects, by id of the pack.
+
+        Raises:
+            OSError: The objects cannot be removed; nothing is forgotten.
+        """
+        if packs:
+            self.objects.remove(list(packs.values()))
+            for batch in batches(packs):
+                self.blobs.forget_packs(batch)
+
+
+class BlobWriter:
+    """Writer of the blobs of one checkpoint; see ``BlobStore.writing``. Used in one thread.
+
+    Attributes:
+        used: Digests of all blobs that the checkpoint may refer to.
+    """
+
+    def __init__(self, store: BlobStore, user_id: int, state: _UserState) -> None:
+        self.used: set[bytes] = set()
+        self._store = store
+        self._user_id = user_id
+        self._state = state
+        self._pending: dict[bytes, bytes] = {}
+        self._pending_bytes = 0
+        self._stored_bytes: int | None = None
+
+    def add(self, content: bytes) -> bytes:
+        """Add a blob and return its digest. It is stored after ``flush``.
+
+        Raises:
+            OSError: A pack cannot be stored.
+        """
+        digest = hashlib.sha256(content).digest()
+        self.add_hashed(digest, content)
+        return digest
+
+    def add_hashed(self, digest: bytes, content: bytes) -> None:
+        """Add a blob whose digest is known; see ``add``."""
+        if digest in self.used:
+            return
+        self.use([digest])
+        self._pending[digest] = content
+        self._pending_bytes += len(content)
+        if self._pending_bytes >= PACK_BYTES or len(self._pending) >= PACK_BLOBS:
+            self.flush()
+
+    def use(self, digests: Iterable[bytes]) -> None:
+        """Protect blobs, which may be stored already, from collections."""
+        with self._state.lock:
+            self.used.update(digests)
+
+    def is_stored(self, digest: bytes) -> bool:
+        """Return True if a blob is stored or was added. It is protected from now on."""
+        if digest in self.used:
+            return True
+        self.use([digest])
+        if self._store.blobs.existing(self._user_id, [digest]):
+            return True
+        with self._state.lock:
+            self.used.discard(digest)
+        return False
+
+    def has_room(self, size: int) -> bool:
+        """Return True if ``size`` more bytes do not exceed the limit of the user."""
+        limit = self._store.limit_bytes
+        if self._stored_bytes is None:
+            self._stored_bytes = self._store.blobs.used_bytes(self._user_id)
+        if self._stored_bytes + self._pending_bytes + size <= limit:
+            return True
+        # Blobs that wait may be stored already, or may become smaller.
+        self.flush()
+        self._stored_bytes = self._store.blobs.used_bytes(self._user_id)
+        return self._stored_bytes + size <= limit
+
+    def flush(self) -> None:
+        """Store the added blobs that are not stored yet.
+
+        Raises:
+            OSError: They cannot be stored.
+        """
+        pending, self._pending, self._pending_bytes = self._pending, {}, 0
+        for batch in batches(list(pending)):
+            for digest in self._store.blobs.existing(self._user_id, batch):
+                del pending[digest]
+        if pending:
+            size = self._store.write_pack(self._user_id, pending.items())
+            if self._stored_bytes is not None:
+                self._stored_bytes += size
+
+
+def _decoded(location: BlobLocation, digest: bytes, data: bytes) -> bytes:
+    """Return the content of a blob from its bytes in the pack, after a check of its digest."""
+    if location.compressed:
+        try:
+            data = zstandard.ZstdDecompressor().decompress(data)
+        except zstandard.ZstdError:
+            data = b""
+    if hashlib.sha256(data).digest() != digest:
+        raise DamagedContent(f"the stored content {digest.hex()[:16]}… is damaged")
+    return data
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield lists of at most ``MAX_DIGESTS`` items."""
+    remaining = iter(items)
+    while batch := list(itertools.islice(remaining, MAX_DIGESTS)):
+        yield batch

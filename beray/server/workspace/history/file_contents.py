@@ -1,0 +1,179 @@
+"""Storage of the contents of files as blobs, while tasks may change the files."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from pyfastcdc import FastCDC
+
+from beray.server.storage.shortage import is_shortage
+from beray.server.workspace.history.blobs import BlobWriter
+from beray.server.workspace.history.entries import Entry
+from beray.server.workspace.history.manifest import Chunk, encode_chunks
+from beray.server.workspace.safe_open import open_regular
+from beray.transfers import file_modes
+
+LARGE_FILE_BYTES: Final = 1024 * 1024
+"""Size from which on a file is stored in chunks whose ends depend on its content."""
+CHUNK_BYTES: Final = 1024 * 1024
+"""Average size of a chunk."""
+MAX_READS: Final = 3
+"""Number of attempts to read a file that changes meanwhile."""
+RACY_NS: Final = 10_000_000
+"""Age of a change, in nanoseconds, below which another change may have the same time stamp."""
+
+Signature = tuple[int, int, int, int, int]
+"""Mode, size, times of modification and change in nanoseconds, and inode of a file."""
+
+
+def signature(status: os.stat_result) -> Signature:
+    """Return the signature of a file. An unchanged signature means an unchanged file."""
+    return (
+        status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino,
+    )  # fmt: skip
+
+
+class StoredFile(NamedTuple):
+    """File whose content was stored.
+
+    Attributes:
+        entry: Its entry, without a digest if the content is not stored.
+        signature: Signature of the file; None if it has to be read again next time.
+        problem: Reason why the content is not stored, or may be inconsistent.
+    """
+
+    entry: Entry
+    signature: Signature | None
+    problem: str | None = None
+
+
+class FileContents:
+    """Reader of files that stores their contents.
+
+    Args:
+        writer: Writer of the blobs.
+        file_limit: Size of the largest file whose content is stored, in bytes.
+    """
+
+    def __init__(self, writer: BlobWriter, file_limit: int) -> None:
+        self._writer = writer
+        self._file_limit = file_limit
+        self._chunks = FastCDC(avg_size=CHUNK_BYTES)
+
+    def store(self, directory: int, name: bytes, status: os.stat_result) -> StoredFile:
+        """Store the content of a regular file.
+
+        Args:
+            directory: Descriptor of its directory.
+            name: Name of the file.
+            status: Status of the file.
+
+        Raises:
+            FileNotFoundError: The file was removed.
+            OSError: The content cannot be stored.
+        """
+        if status.st_size > self._file_limit:
+            reason = f"it is larger than BERAY_HISTORY_FILE_BYTES ({self._file_limit:,} bytes)"
+            return StoredFile(_unstored(status), signature(status), reason)
+        for _ in range(MAX_READS):
+            began = time.time_ns()
+            try:
+                with _readable(directory, name, status):
+                    file, status = open_regular(directory, name)
+            except PermissionError:
+                return StoredFile(_unstored(status), signature(status), "it cannot be read")
+            with file:
+                entry = self._store_content(file.fileno(), status)
+                after = os.fstat(file.fileno())
+            if signature(after) == signature(status):
+                is_racy = began - max(status.st_mtime_ns, status.st_ctime_ns) < RACY_NS
+                known = None if is_racy or not entry.digest else signature(status)
+                problem = None if entry.digest else "BERAY_HISTORY_BYTES is used up"
+                return StoredFile(entry, known, problem)
+        return StoredFile(entry, None, "it changed while it was read")
+
+    def _store_content(self, file: int, status: os.stat_result) -> Entry:
+        writer = self._writer
+        if status.st_size < LARGE_FILE_BYTES:
+            content = _read_to_end(file, LARGE_FILE_BYTES)
+            if len(content) < LARGE_FILE_BYTES:
+                digest = hashlib.sha256(content).digest()
+                if not writer.is_stored(digest):
+                    if not writer.has_room(len(content)):
+                        return _unstored(status)
+                    writer.add_hashed(digest, content)
+                return _stored(status, len(content), digest)
+            os.lseek(file, 0, os.SEEK_SET)
+        whole, size = hashlib.sha256(), 0
+        chunks: list[Chunk] = []
+        for chunk in self._chunks.cut_stream(_Descriptor(file)):
+            content = bytes(chunk.data)
+            size += len(content)
+            whole.update(content)
+            digest = hashlib.sha256(content).digest()
+            if not writer.is_stored(digest):
+                if size > self._file_limit or not writer.has_room(len(content)):
+                    return _unstored(status)
+                writer.add_hashed(digest, content)
+            chunks.append(Chunk(digest, len(content)))
+        return _stored(status, size, whole.digest(), writer.add(encode_chunks(chunks)))
+
+
+def _stored(status: os.stat_result, size: int, digest: bytes, chunks: bytes = b"") -> Entry:
+    mode = status.st_mode & file_modes.BITS
+    return Entry("file", mode, size, status.st_mtime_ns, digest=digest, reference=chunks)
+
+
+def _unstored(status: os.stat_result) -> Entry:
+    mode = status.st_mode & file_modes.BITS
+    return Entry("file", mode, status.st_size, status.st_mtime_ns)
+
+
+class _Descriptor:
+    """File that ``FastCDC.cut_stream`` reads."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read into a buffer; return the number of bytes, 0 at the end."""
+        return os.readv(self._descriptor, [buffer])
+
+
+def _read_to_end(file: int, limit: int) -> bytes:
+    """Return the content of a file up to ``limit`` bytes."""
+    parts: list[bytes] = []
+    while limit > 0 and (part := os.read(file, limit)):
+        parts.append(part)
+        limit -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+@contextmanager
+def _readable(directory: int, name: bytes, status: os.stat_result) -> Iterator[None]:
+    """Permit the owner to open a file during the block, if the server is the owner.
+
+    The mode is data of the user and is restored. A server that is root needs no permission.
+    """
+    grants = not status.st_mode & stat.S_IRUSR and status.st_uid == os.geteuid() != 0
+    if not grants:
+        yield
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    try:
+        os.chmod(name, mode | stat.S_IRUSR, dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if is_shortage(error) or error.errno == errno.ENOENT:
+            raise
+        raise PermissionError(errno.EACCES, "the mode cannot be changed") from None
+    try:
+        yield
+    finally:
+        os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)

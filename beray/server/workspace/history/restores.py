@@ -1,0 +1,287 @@
+"""Restores of checkpoints, which can be undone and survive a crash at any point.
+
+A restore is recorded in the database before it changes the work_dir. If the server is killed then,
+the next start plans and applies it again. If a change fails, the state before is restored.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import structlog
+
+from beray.server.storage.checkpoints import CheckpointRepository
+from beray.server.storage.tables import StoredCheckpoint
+from beray.server.workspace import safe_open, tree
+from beray.server.workspace.history.blobs import BlobStore
+from beray.server.workspace.history.errors import DamagedContent
+from beray.server.workspace.history.known_work_dirs import KnownWorkDirs
+from beray.server.workspace.history.reader import Change, CheckpointReader
+from beray.server.workspace.history.recorder import CheckpointRecorder
+from beray.server.workspace.history.restore import ContentNotStored, Parts, Restorer, select
+from beray.server.workspace.safe_open import MissingPath, quote_path
+from beray.server.workspace.workspace import Workspaces
+from beray.transfers import wire_names
+
+STAGING: Final = ".restoring"
+"""Directory for new contents, in the directory of the work_dirs."""
+
+log = structlog.get_logger("beray.history")
+
+
+class Restored(NamedTuple):
+    """Result of a restore.
+
+    Attributes:
+        changes: Changes of the work_dir.
+        before: Checkpoint with the state before the changes.
+        checkpoint: New checkpoint; None if nothing was changed.
+    """
+
+    changes: list[Change]
+    before: StoredCheckpoint
+    checkpoint: StoredCheckpoint | None
+
+
+class WorkDirRestores:
+    """Restores of the work_dirs of all tasks. Methods block; called in threads.
+
+    Args:
+        workspaces: Work_dirs of the tasks.
+        checkpoints: Repository of the checkpoints.
+        blobs: Store of the contents.
+        known: States in memory.
+        recorder: Recorder of checkpoints.
+    """
+
+    def __init__(
+        self,
+        *,
+        workspaces: Workspaces,
+        checkpoints: CheckpointRepository,
+        blobs: BlobStore,
+        known: KnownWorkDirs,
+        recorder: CheckpointRecorder,
+    ) -> None:
+        self._workspaces = workspaces
+        self._checkpoints = checkpoints
+        self._blobs = blobs
+        self._known = known
+        self._recorder = recorder
+
+    def restore(
+        self,
+        task_id: int,
+        user_id: int,
+        target: StoredCheckpoint,
+        *,
+        seq: int,
+        paths: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> Restored:
+        """Change a work_dir to the state of a checkpoint, and record the result.
+
+        The state before is recorded first, so a restore can be undone.
+
+        Args:
+            task_id: Id of the task, which must not be running.
+            user_id: User of the task.
+            target: Checkpoint of the task.
+            seq: ``seq`` of the last event of the task.
+            paths: Files and directories to restore; empty for all.
+            dry_run: Return the changes only.
+
+        Raises:
+            InvalidPath: A path is invalid.
+            MissingPath: Nothing is at a path, neither now nor in the checkpoint.
+            ContentNotStored: A content to restore is not stored.
+            DamagedContent: A content to restore is damaged.
+            OSError: The contents cannot be written; nothing was changed.
+        """
+        parsed = parse_paths(paths)
+        with self._known.exclusive(task_id), self._blobs.pinned(user_id, target.root):
+            self._recorder.record(task_id, user_id, seq=seq, reason="upload")
+            current = self._checkpoints.newest(task_id)
+            assert current is not None
+            reader = CheckpointReader(self._blobs, user_id)
+            self._require_paths(reader, parsed, current, target)
+            changes = _possible(select(reader.changes(current.root, target.root), parsed))
+            if dry_run or not changes:
+                return Restored(changes, current, None)
+            wanted = list(paths) if parsed else None
+            row = self._change(
+                task_id, user_id, changes, target.root, wanted, seq=seq, reason="restore",
+                undo=current.root,
+            )  # fmt: skip
+            return Restored(changes, current, row)
+
+    def populate(
+        self,
+        task_id: int,
+        user_id: int,
+        root: bytes,
+        *,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> StoredCheckpoint:
+        """Write the files of a checkpoint into the empty work_dir of a new task.
+
+        The restore has been recorded with the task. If this fails, the caller removes the task.
+
+        Args:
+            task_id: Id of the new task.
+            user_id: User of the task.
+            root: Manifest of the checkpoint.
+            is_cancelled: Returns True if the task is no longer wanted.
+
+        Raises:
+            ContentNotStored: A content is not stored.
+            DamagedContent: A content is damaged.
+            RestoreCancelled: ``is_cancelled`` returned True.
+            OSError: The contents cannot be written.
+        """
+        with self._known.exclusive(task_id):
+            reader = CheckpointReader(self._blobs, user_id)
+            changes = _possible(list(reader.changes(b"", root)))
+            return self._change(
+                task_id, user_id, changes, root, None, seq=0, reason="fork",
+                is_cancelled=is_cancelled,
+            )  # fmt: skip
+
+    def complete_interrupted(self, users: dict[int, int]) -> None:
+        """Complete the restores that the end of an earlier server interrupted.
+
+        Args:
+            users: User of each task that exists.
+        """
+        staging = self._workspaces.root / STAGING
+        if staging.is_dir():
+            tree.remove(staging)
+        for pending in self._checkpoints.list_pending():
+            if pending.task_id not in users:
+                self._checkpoints.end_restore(pending.task_id)
+                continue
+            try:
+                self._complete(pending.task_id, pending.user_id, pending.root, pending.paths)
+            except (OSError, DamagedContent, ContentNotStored) as error:
+                log.error(
+                    "an interrupted restore could not be completed; the next start tries again",
+                    task_id=pending.task_id,
+                    problem=str(error),
+                )
+
+    def _complete(self, task_id: int, user_id: int, root: bytes, paths: list[str] | None) -> None:
+        if not os.path.lexists(self._workspaces.path(task_id)):
+            self._workspaces.create(task_id, user_id)
+        newest = self._checkpoints.newest(task_id)
+        seq, reason = (newest.seq, "restore") if newest is not None else (0, "fork")
+        current = self._recorder.scan(task_id, user_id)
+        reader = CheckpointReader(self._blobs, user_id)
+        changes = _possible(select(reader.changes(current, root), parse_paths(paths or ())))
+        self._change(task_id, user_id, changes, root, paths, seq=seq, reason=reason)
+        log.info("an interrupted restore was completed", task_id=task_id)
+
+    def _change(
+        self,
+        task_id: int,
+        user_id: int,
+        changes: list[Change],
+        root: bytes,
+        paths: list[str] | None,
+        *,
+        seq: int,
+        reason: str,
+        undo: bytes | None = None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> StoredCheckpoint:
+        """Apply changes and record the new state.
+
+        Args:
+            task_id: Id of the task.
+            user_id: User of the task.
+            changes: Changes to apply.
+            root: Manifest of the checkpoint that is restored.
+            paths: Restored paths; None for all.
+            seq: ``seq`` of the last event.
+            reason: Occasion.
+            undo: Manifest of the state to return to if a change fails.
+            is_cancelled: Returns True if the restore is no longer wanted.
+        """
+        with self._workspaces.open(task_id) as work_dir:
+            staging = self._workspaces.root / STAGING
+            staging.mkdir(mode=0o700, exist_ok=True)
+            restorer = Restorer(
+                work_dir.descriptor,
+                staging / str(task_id),
+                CheckpointReader(self._blobs, user_id),
+                quota=self._workspaces.quota(task_id),
+                is_cancelled=is_cancelled,
+            )
+            with restorer.staged(changes):
+                self._checkpoints.begin_restore(task_id, user_id, root, paths, reason)
+                try:
+                    restorer.apply(changes)
+                except OSError:
+                    if undo is not None:
+                        self._undo(task_id, user_id, restorer, undo)
+                    raise
+        trusted = {
+            change.path: change.new
+            for change in changes
+            if change.new is not None and change.new.kind == "file" and change.new.digest
+        }
+        recorded = self._recorder.record(
+            task_id, user_id, seq=seq, reason=reason, always=True, trusted=trusted
+        )
+        assert recorded is not None
+        return recorded.checkpoint
+
+    def _undo(self, task_id: int, user_id: int, restorer: Restorer, root: bytes) -> None:
+        """Return to the state before a restore that failed; if that fails, the next start does."""
+        self._checkpoints.begin_restore(task_id, user_id, root, None, "restore")
+        current = self._recorder.scan(task_id, user_id)
+        reader = CheckpointReader(self._blobs, user_id)
+        changes = _possible(list(reader.changes(current, root)))
+        with suppress(OSError), restorer.staged(changes):
+            restorer.apply(changes)
+            self._checkpoints.end_restore(task_id)
+        self._known.forget(task_id)
+
+    def _require_paths(
+        self,
+        reader: CheckpointReader,
+        paths: Sequence[Parts],
+        current: StoredCheckpoint,
+        target: StoredCheckpoint,
+    ) -> None:
+        for parts in paths:
+            if not any(_exists(reader, row.root, parts) for row in (target, current)):
+                path = quote_path(wire_names.encode(b"/".join(parts)))
+                raise MissingPath(
+                    f"{path} does not exist, neither now nor in checkpoint c{target.number}"
+                )
+
+
+def parse_paths(paths: Sequence[str]) -> list[Parts]:
+    """Return the parts of paths; an empty list if the work_dir itself is among them.
+
+    Raises:
+        InvalidPath: A path is invalid.
+    """
+    parsed = [safe_open.parse_path(path) for path in paths]
+    return [] if () in parsed else parsed
+
+
+def _exists(reader: CheckpointReader, root: bytes, parts: Parts) -> bool:
+    try:
+        reader.entry(root, parts)
+    except MissingPath:
+        return False
+    return True
+
+
+def _possible(changes: list[Change]) -> list[Change]:
+    """Return the changes that a restore can make; special files cannot be created."""
+    return [change for change in changes if change.new is None or change.new.kind != "special"]
