@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -35,10 +37,17 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.storage.accounts import AccountRepository
 from beray.server.storage.audit import AuditRepository
+from beray.server.storage.blobs import BlobRepository
 from beray.server.storage.chats import ChatRepository
+from beray.server.storage.checkpoints import CheckpointRepository
 from beray.server.storage.database import Database
 from beray.server.storage.database_space import DatabaseSpace
-from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve, keep_reserve_filled
+from beray.server.storage.disk_reserve import (
+    FILE_NAME,
+    DiskReserve,
+    free_bytes,
+    keep_reserve_filled,
+)
 from beray.server.storage.events import EventRepository
 from beray.server.storage.internal_tokens import InternalTokenRepository
 from beray.server.storage.invitations import InvitationRepository
@@ -48,20 +57,29 @@ from beray.server.storage.tasks import TaskRepository
 from beray.server.storage.tokens import TokenRepository
 from beray.server.storage.usage import UsageRepository
 from beray.server.storage.verification_codes import VerificationCodeRepository
+from beray.server.tasks.checkpoints import TaskCheckpoints
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.executor import Executor
 from beray.server.tasks.feed import TaskFeed
+from beray.server.tasks.forks import TaskForks
 from beray.server.tasks.goal_policy import GoalPolicy
 from beray.server.tasks.run import GoalRunner, chat_history_path
 from beray.server.tasks.run_policy import SlotLimits
 from beray.server.tasks.service import TaskService
+from beray.server.workspace.history.file_diffs import count_changed_lines
+from beray.server.workspace.history.service import HistoryLimits, WorkDirHistory
 from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
 
 DATABASE_FILE: Final = "beray.sqlite3"
 """Name of the database in the data directory."""
+
+COUNTED_BYTES: Final = 4 * 1024 * 1024
+"""Size of the changed files up to which a checkpoint counts their changed lines."""
+FREE_RATIO: Final = 0.05
+"""Part of the disk that the history of work_dirs leaves free."""
 
 log = structlog.get_logger("beray.server")
 
@@ -87,6 +105,9 @@ class Services:
     chat_connections: ChatConnections
     maintenance: Maintenance
     workspaces: Workspaces
+    history: WorkDirHistory
+    checkpoints: TaskCheckpoints
+    forks: TaskForks
     deletion: TaskDeletion
     accounts: Accounts
     administration: Administration
@@ -146,15 +167,6 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await run_in_threadpool(
             work_dir_owners.correct_owners, workspaces.root, users, sandbox.uid_of
         )
-        deletion = TaskDeletion(
-            tasks=task_repository,
-            events=event_repository,
-            space=DatabaseSpace(database=database),
-            reserve=reserve,
-            workspaces=workspaces,
-            history_path=partial(chat_history_path, settings),
-        )
-        await run_in_threadpool(deletion.report_unknown, users)
         feed = TaskFeed(tasks=task_repository, changes=TaskChangeRepository(database=database))
         event_log = EventLog(events=event_repository, feed=feed)
         event_log.start()
@@ -181,6 +193,27 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         watch = FileWatcher(workspaces.root)
         watch.start()
         closing.push_async_callback(watch.close)
+        history = WorkDirHistory(
+            workspaces=workspaces,
+            checkpoints=CheckpointRepository(database=database),
+            blobs=BlobRepository(database=database),
+            objects=gateway.objects,
+            limits=HistoryLimits(settings.history_bytes, settings.history_file_bytes),
+            has_space=partial(_has_space, settings.data_dir),
+            count_lines=partial(count_changed_lines, max_bytes=COUNTED_BYTES),
+        )
+        await run_in_threadpool(history.recover, users)
+        checkpoints = TaskCheckpoints(history=history, tasks=task_repository, files=watch)
+        deletion = TaskDeletion(
+            tasks=task_repository,
+            events=event_repository,
+            space=DatabaseSpace(database=database),
+            reserve=reserve,
+            workspaces=workspaces,
+            history_path=partial(chat_history_path, settings),
+            delete_checkpoints=checkpoints.delete_of_task,
+        )
+        await run_in_threadpool(deletion.report_unknown, users)
         goal_runner = GoalRunner(
             settings=settings,
             usage=UsageRepository(database=database),
@@ -189,6 +222,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             workspaces=workspaces,
             sandbox=sandbox,
             files=watch,
+            checkpoints=checkpoints,
             access=access,
             has_prefabs=lambda: bool(gateway.prefabs.registry.newest_versions()),
         )
@@ -272,6 +306,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             chat_connections=ChatConnections(),
             maintenance=Maintenance(),
             workspaces=workspaces,
+            history=history,
+            checkpoints=checkpoints,
+            forks=TaskForks(history=history, tasks=task_repository),
             deletion=deletion,
             accounts=accounts,
             administration=Administration(
@@ -303,6 +340,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await account_deletion.stop_tasks_of_disabled()
         await executor.recover()
         starting.close()
+        await closing.enter_async_context(checkpoints.running())
         await closing.enter_async_context(deletion.running())
         await closing.enter_async_context(account_deletion.running())
         await closing.enter_async_context(keep_reserve_filled(reserve))
@@ -316,6 +354,12 @@ def _address_settings(settings: Settings) -> list[str]:
         "BERAY_AGENT_WS_ALLOW": settings.agent_ws_allow,
     }
     return [name for name, value in values.items() if value]
+
+
+def _has_space(directory: Path, size: int) -> bool:
+    """Return True if ``size`` bytes leave a part of the disk free, for work_dirs and the log."""
+    found = os.statvfs(directory)
+    return free_bytes(directory) - size > FREE_RATIO * found.f_blocks * found.f_frsize
 
 
 async def _warn_of_missing_accounts(settings: Settings, accounts: Accounts) -> None:

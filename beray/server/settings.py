@@ -273,9 +273,14 @@ class Settings(BaseSettings):
 
     reserve_bytes: int = Field(default=16 * 1024**2, ge=0)
     """Disk space in the data directory that only sign-ins, stops and deletions use; 0: none."""
+    history_bytes: int = Field(default=20 * 1024**3, ge=0)
+    """Maximum size of the stored history of one user's work_dirs, compressed and without
+    duplicates; 0 turns the history off: no checkpoints, diffs, restores and forks."""
+    history_file_bytes: int = Field(default=5 * 1024**3, ge=0)
+    """Maximum size of a file whose content the history stores. Larger files are listed only."""
     s3_bucket: str | None = Field(default=None, min_length=1)
-    """Bucket of an S3-compatible store for the gateway's files (extra ``s3``). It has to exist.
-    Without it, files are in the data directory."""
+    """Bucket of an S3-compatible store for the gateway's files and the history of work_dirs (extra
+    ``s3``). It has to exist. Without it, these files are in the data directory."""
     s3_endpoint: Url | None = None
     """URL of the store. Clients have to reach it: presigned URLs begin with it. Default: AWS."""
     s3_region: str | None = None

@@ -54,7 +54,12 @@ def new_deletion(
         reserve=repositories.database.reserve,
         workspaces=workspaces,
         history_path=lambda task_id: tmp_path / f"{task_id}.json",
+        delete_checkpoints=no_checkpoints,
     )
+
+
+async def no_checkpoints(_: int) -> None:
+    """Delete the checkpoints of a task that has none."""
 
 
 def large_task(repositories: Repositories, workspaces: Workspaces, count: int = EVENTS) -> int:

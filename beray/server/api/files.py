@@ -5,10 +5,8 @@ Disk operations run in threads. Bodies of any size are processed in blocks.
 
 from __future__ import annotations
 
-import errno
 import json
 import mimetypes
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Annotated, BinaryIO, Final
@@ -23,10 +21,13 @@ from starlette.responses import Response
 
 from beray.schema import API_PREFIX, FileItem, UploadedFile
 from beray.server.api import page_tokens
+from beray.server.api.checkpoints import At, checkpoint_files, history_errors
 from beray.server.api.dependencies import AppServices, TaskOfFiles, require_disk_space
 from beray.server.api.error_statuses import NO_SPACE, TASK, TASK_FILE, error_statuses
+from beray.server.api.workspace_errors import workspace_errors
 from beray.server.files import http_ranges
 from beray.server.files.file_response import (
+    FileRequestHeaders,
     FileRequestHeadersParam,
     Representation,
     ThreadedResponse,
@@ -34,12 +35,13 @@ from beray.server.files.file_response import (
 )
 from beray.server.http.integers import CANONICAL_INTEGER, declared_size
 from beray.server.http.strict_json import StrictRoute
+from beray.server.services import Services
+from beray.server.storage.tables import Task
 from beray.server.workspace import archive
-from beray.server.workspace.disk_quota import InsufficientSpace
+from beray.server.workspace.history.checkpoint_files import CheckpointFiles
 from beray.server.workspace.workspace import (
     AtomicFileWriter,
-    InvalidPath,
-    MissingPath,
+    Workspace,
     clamp_to_date_range,
 )
 from beray.transfers import digest as digests
@@ -51,7 +53,6 @@ _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _UPLOAD_DOCS: Final = {
     "requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}
 }
-_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 async def _readable_query(request: Request) -> None:
@@ -134,8 +135,9 @@ def get_tree(
             description="Start of the page, from the `Link` of the previous page. BeRay extension.",
         ),
     ] = None,
+    at: At = None,
 ) -> Response:
-    """List the files and directories below a directory of the work_dir.
+    """List the files and directories below a directory of the work_dir, or of a checkpoint.
 
     Entries are sorted by the names of their path as bytes; each directory precedes its content.
     Without `depth`, `limit` and `after`, the response is the whole tree, or 422 if it has more
@@ -144,12 +146,12 @@ def get_tree(
     exist during the whole listing are neither repeated nor skipped.
     """
     max_entries = app.settings.tree_limit
-    with _http_errors(), app.workspaces.open(task.id) as workspace:
+    with workspace_errors(), _files(app, task, at) as files:
         if depth is None and limit is None and after is None:
-            return _json(workspace.tree(path, limit=max_entries))
+            return _json(files.tree(path, limit=max_entries))
         position = () if after is None else page_tokens.decode(after)
         page_limit = min(limit or max_entries, max_entries)
-        page = workspace.page(path, limit=page_limit, depth=depth, after=position)
+        page = files.page(path, limit=page_limit, depth=depth, after=position)
     headers = {}
     if page.end is not None:
         query = {
@@ -157,6 +159,7 @@ def get_tree(
             "depth": depth,
             "limit": limit,
             "after": page_tokens.encode(page.end),
+            "at": at,
         }
         present = {name: value for name, value in query.items() if value is not None}
         headers["Link"] = f'<{quote(request.url.path)}?{urlencode(present)}>; rel="next"'
@@ -183,9 +186,12 @@ def get_content(
     app: AppServices,
     path: FilePath,
     request_headers: FileRequestHeadersParam,
+    at: At = None,
 ) -> Response:
     """Return the content of a file, or the part requested by `Range`."""
-    with _http_errors(), app.workspaces.open(task.id) as workspace:
+    if at is not None:
+        return _content_at(request, task, app, path, request_headers, at)
+    with workspace_errors(), app.workspaces.open(task.id) as workspace:
         file, status = workspace.open_file(path)
     name = path.rpartition("/")[2]
     found = Representation(
@@ -199,6 +205,41 @@ def get_content(
         status.st_mode,
     )
     return file_response(found, request_headers, head=request.method == "HEAD")
+
+
+def _content_at(
+    request: Request,
+    task: Task,
+    app: Services,
+    path: str,
+    request_headers: FileRequestHeaders,
+    at: str,
+) -> Response:
+    with workspace_errors(), history_errors():
+        file, entry = checkpoint_files(app, task, at).open_file(path)
+    name = path.rpartition("/")[2]
+    found = Representation(
+        file,
+        name,
+        _media_type(name),
+        entry.size,
+        f'"{entry.digest.hex()}"',
+        clamp_to_date_range(entry.mtime_ns),
+        lambda: entry.digest,
+        entry.mode,
+    )
+    return file_response(found, request_headers, head=request.method == "HEAD")
+
+
+@contextmanager
+def _files(app: Services, task: Task, at: str | None) -> Iterator[Workspace | CheckpointFiles]:
+    """Open the work_dir of a task, or one of its checkpoints."""
+    if at is None:
+        with app.workspaces.open(task.id) as workspace:
+            yield workspace
+        return
+    with history_errors():
+        yield checkpoint_files(app, task, at)
 
 
 def _sha256(file: BinaryIO) -> bytes:
@@ -228,14 +269,15 @@ async def put_content(
     Missing directories are created. An existing file is replaced; it keeps its mode unless the
     request has one.
     """
-    with _http_errors():
+    with workspace_errors():
         workspace = await run_in_threadpool(app.workspaces.open, task.id)
         try:
             writer = await run_in_threadpool(workspace.write, path, file_modes.parse(mode))
             try:
                 await run_in_threadpool(writer.reserve, declared_size(request.headers))
                 await _receive(request, writer)
-                await run_in_threadpool(writer.commit)
+                async with app.checkpoints.uploading(task):
+                    await run_in_threadpool(writer.commit)
             finally:
                 with anyio.CancelScope(shield=True):
                     await run_in_threadpool(writer.discard)
@@ -251,15 +293,20 @@ async def put_content(
         {**TASK, **NO_SPACE, 422: "The path or the mode is invalid, or a file has this path."}
     ),
 )
-def put_directory(
+async def put_directory(
     task: TaskOfFiles, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:
     """Create a directory and its missing parents. BeRay extension.
 
     An existing directory gets the mode of the request, if any.
     """
-    with _http_errors(), app.workspaces.open(task.id) as workspace:
-        made = workspace.make_directory(path, file_modes.parse(mode))
+
+    def make() -> str:
+        with workspace_errors(), app.workspaces.open(task.id) as workspace:
+            return workspace.make_directory(path, file_modes.parse(mode))
+
+    async with app.checkpoints.uploading(task):
+        made = await run_in_threadpool(make)
     return {"message": "The directory exists.", "path": made}
 
 
@@ -281,35 +328,28 @@ class DownloadRequest(BaseModel):
         **error_statuses({**TASK_FILE, 422: "A path is invalid."}),
     },
 )
-def download(task: TaskOfFiles, app: AppServices, body: DownloadRequest) -> Response:
-    """Return a ZIP archive of files and directories of the work_dir, or of the whole work_dir."""
-    with _http_errors(), ExitStack() as opened:
+def download(task: TaskOfFiles, app: AppServices, body: DownloadRequest, at: At = None) -> Response:
+    """Return a ZIP archive of files and directories of the work_dir, or of the whole work_dir.
+
+    With `at`, they are those of a checkpoint.
+    """
+    headers = {"Content-Disposition": f'attachment; filename="task-{task.id}.zip"'}
+    if at is not None:
+        with workspace_errors(), history_errors():
+            files = checkpoint_files(app, task, at)
+            selected = files.select(body.paths)
+        return ThreadedResponse(
+            files.stream_zip(selected), ExitStack(), headers=headers, media_type="application/zip"
+        )
+    with workspace_errors(), ExitStack() as opened:
         workspace = opened.enter_context(app.workspaces.open(task.id))
         chosen = archive.select_paths(workspace, body.paths)
         return ThreadedResponse(
             archive.stream_zip(workspace, chosen),
             opened.pop_all(),
-            headers={"Content-Disposition": f'attachment; filename="task-{task.id}.zip"'},
+            headers=headers,
             media_type="application/zip",
         )
-
-
-@contextmanager
-def _http_errors() -> Iterator[None]:
-    """Convert errors of a workspace to error responses."""
-    try:
-        yield
-    except InvalidPath as error:
-        raise HTTPException(422, error.reason) from None
-    except MissingPath as error:
-        raise HTTPException(404, error.reason) from None
-    except InsufficientSpace as error:
-        status = 413 if error.fits_never else 507
-        raise HTTPException(status, f"Nothing was written: {error.strerror}.") from None
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        raise HTTPException(507, f"Nothing was written: {os.strerror(error.errno)}.") from None
 
 
 async def _receive(request: Request, writer: AtomicFileWriter) -> None:

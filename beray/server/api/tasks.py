@@ -22,6 +22,7 @@ from beray.server.api.dependencies import (
 )
 from beray.server.api.error_statuses import TASK, error_statuses
 from beray.server.api.responses import JsonStream
+from beray.server.api.task_origins import OriginRequest, find_origin, populate
 from beray.server.http.integers import CANONICAL_INTEGER
 from beray.server.http.strict_json import StrictRoute
 from beray.server.runners import Runners
@@ -34,6 +35,7 @@ from beray.server.storage.json_values import check_json
 from beray.server.storage.tables import Task
 from beray.server.storage.tasks import TaskSpec, UserDisabled
 from beray.server.tasks.event_log import TaskClosed
+from beray.server.tasks.forks import Origin
 from beray.server.tasks.task_pages import task_to_wire, to_json
 
 MAX_TOOLS_BYTES = 1024 * 1024
@@ -99,6 +101,12 @@ class TaskRequest(BaseModel):
     tags: list[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(
         None, max_length=50, description="Labels by which clients group tasks."
     )
+    origin: OriginRequest | None = Field(
+        None,
+        alias="from",
+        description="Checkpoint of another task from which the task continues: its files, and its "
+        "conversation if the runner keeps one.",
+    )
 
     @field_validator("goal")
     @classmethod
@@ -128,11 +136,12 @@ class TaskRequest(BaseModel):
         check_json(value)
         return value
 
-    def to_spec(self, runners: Runners) -> TaskSpec:
+    def to_spec(self, runners: Runners, origin: Origin | None) -> TaskSpec:
         """Return the specification of the task, with the runner and model that it will have."""
         limits = self.limits.model_dump(exclude_none=True) if self.limits is not None else None
         runner, model = runners.settle(self.runner, self.model, self.goal)
-        return TaskSpec(self.goal, self.tools, runner, model, limits or None, self.tags)
+        continues = origin.to_dict() if origin is not None else None
+        return TaskSpec(self.goal, self.tools, runner, model, limits or None, self.tags, continues)
 
     def idempotency_key(self, value: str) -> IdempotencyKey:
         """Return the ``Idempotency-Key`` with this value for the request."""
@@ -144,10 +153,13 @@ class TaskRequest(BaseModel):
     "/",
     responses=error_statuses(
         {
-            409: "The task of this `Idempotency-Key` has been deleted.",
+            404: "The task or the checkpoint of `from` does not exist.",
+            409: "The task of this `Idempotency-Key` has been deleted, or the checkpoint of `from` "
+            "cannot be used.",
             422: "A value is invalid, or the key was used for another request.",
             429: "As many tasks of the user wait as `BERAY_USER_QUEUED` permits.",
             503: "The server is being maintained, or `BERAY_SANDBOX_UIDS` has no uid for the user.",
+            507: "The disk or a quota has no space for the files of the checkpoint.",
         }
     ),
 )
@@ -166,9 +178,10 @@ async def create_task(
 ) -> schema.Task:
     """Create a task. It starts when a slot is free and it is the user's turn.
 
-    The tasks of one user start in order of creation. With an `Idempotency-Key`, repeating the
-    same request within a day returns the same task. 429 if the maximum number of the user's
-    tasks is already waiting.
+    The tasks of one user start in order of creation. With `from`, the task starts with the files
+    of a checkpoint of another task, which are copied before the response. With an
+    `Idempotency-Key`, repeating the same request within a day returns the same task. 429 if the
+    maximum number of the user's tasks is already waiting.
     """
     app.maintenance.require_off()
     problem = app.runners.problem(body.runner, body.model) or app.runners.network_problem(
@@ -180,7 +193,8 @@ async def create_task(
     if problem is not None:
         raise HTTPException(422, problem[0].upper() + problem[1:] + ".")
 
-    spec = body.to_spec(app.runners)
+    origin = await find_origin(app, user, body.origin)
+    spec = body.to_spec(app.runners, origin)
     key = body.idempotency_key(idempotency_key) if idempotency_key is not None else None
 
     def add() -> Task:
@@ -190,6 +204,7 @@ async def create_task(
             held=not body.start,
             key=key,
             max_queued=app.settings.queued_per_user,
+            initial_state=origin.checkpoint.root if origin is not None else None,
         )
         try:
             app.workspaces.create(task.id, user.id)
@@ -208,8 +223,10 @@ async def create_task(
     except UserDisabled:
         raise HTTPException(401, SESSION_ENDED, {"WWW-Authenticate": "Bearer"}) from None
     try:
+        if origin is not None:
+            await populate(app, task, origin)
         await app.tasks.add(task)
-    except (StorageError, TaskClosed):
+    except (StorageError, TaskClosed, HTTPException, OSError):
         await app.deletion.discard_new(task.id)
         raise
     return task_to_wire(task)
@@ -255,7 +272,7 @@ async def list_tasks(
     extent = await tasks.extent(user.id, before, limit)
     headers = {"X-Total-Count": str(extent.total)}
     if extent.has_more:
-        headers["Link"] = _next_page(request, before=extent.oldest, limit=limit)
+        headers["Link"] = next_page(request, before=extent.oldest, limit=limit)
     return JsonStream(tasks.json_array(user.id, extent), settings=app.settings, headers=headers)
 
 
@@ -310,11 +327,11 @@ async def list_events(
     headers = {}
     if is_cut:
         left = limit - extent.count
-        headers["Link"] = _next_page(request, after=extent.last, limit=left)
+        headers["Link"] = next_page(request, after=extent.last, limit=left)
     return JsonStream(pages.json_array(task.id, extent), settings=app.settings, headers=headers)
 
 
-def _next_page(request: Request, **query: int) -> str:
+def next_page(request: Request, **query: int) -> str:
     """Return a ``Link`` to the path of the request with another query, without a host."""
     return f'<{quote(request.url.path)}?{urlencode(query)}>; rel="next"'
 

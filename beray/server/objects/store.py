@@ -50,7 +50,27 @@ class ObjectNotFound(Exception):
     """No object has the key."""
 
 
-class ObjectStore(Protocol):
+class BlockingObjects(Protocol):
+    """Operations on small objects, for threads.
+
+    Every method raises ``OSError`` if the store cannot be reached or is full.
+    """
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Store an object that is in memory; return when it is durable."""
+
+    def read_bytes(self, key: str, start: int, length: int) -> bytes:
+        """Return a part of an object; it is shorter at the end of the object.
+
+        Raises:
+            ObjectNotFound: The object does not exist.
+        """
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Remove objects. Missing objects are ignored."""
+
+
+class ObjectStore(BlockingObjects, Protocol):
     """Store of objects.
 
     Keys are paths separated by ``/``, in UTF-8, of at most 1,024 bytes. Every method raises
@@ -104,23 +124,3 @@ class ObjectStore(Protocol):
             base_url: URL by which the caller reaches this server. URLs of the local store
                 start with it.
         """
-
-
-class BlockingObjects(Protocol):
-    """Operations on small objects, for threads.
-
-    Every method raises ``OSError`` if the store cannot be reached or is full.
-    """
-
-    def write_bytes(self, key: str, data: bytes) -> None:
-        """Store an object that is in memory; return when it is durable."""
-
-    def read_bytes(self, key: str, start: int, length: int) -> bytes:
-        """Return a part of an object; it is shorter at the end of the object.
-
-        Raises:
-            ObjectNotFound: The object does not exist.
-        """
-
-    def remove(self, keys: Collection[str]) -> None:
-        """Remove objects. Missing objects are ignored."""

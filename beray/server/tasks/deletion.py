@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -56,6 +56,7 @@ class TaskDeletion:
         reserve: Reserved disk space, which is refilled after deletions.
         workspaces: Work_dirs of tasks.
         history_path: Returns the path of a chat's history file.
+        delete_checkpoints: Deletes the checkpoints of a task.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class TaskDeletion:
         reserve: DiskReserve,
         workspaces: Workspaces,
         history_path: Callable[[int], Path],
+        delete_checkpoints: Callable[[int], Awaitable[None]],
     ) -> None:
         self._tasks = tasks
         self._events = events
@@ -74,6 +76,7 @@ class TaskDeletion:
         self._reserve = reserve
         self._workspaces = workspaces
         self._history_path = history_path
+        self._delete_checkpoints = delete_checkpoints
         self._changed = asyncio.Event()
         self._failed: set[int] = set()
 
@@ -148,6 +151,7 @@ class TaskDeletion:
     async def _complete_deletion(self, task_id: int) -> None:
         """Remove the remaining parts of a deleted task, the record last."""
         await run_in_threadpool(self._remove_files, task_id)
+        await self._delete_checkpoints(task_id)
         await _repeat_in_steps(lambda limit: self._events.delete_first(task_id, limit))
         await retry_on_shortage(lambda: run_in_threadpool(self._tasks.forget_deleted, task_id))
 

@@ -7,11 +7,17 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.concurrency import run_in_threadpool
 
-from beray.events import Event, MsgEventTextChunk, MsgUserMessage, TaskStatusChanged
+from beray.events import (
+    Event,
+    MsgEventTextChunk,
+    MsgEventToolResult,
+    MsgUserMessage,
+    TaskStatusChanged,
+)
 from beray.server.runners.base import Usage
 from beray.server.runners.event_positions import EventPositions
 from beray.server.tasks.event_log import EventLog, event_fields
@@ -32,11 +38,23 @@ class OutputLimitExceeded(Exception):
     """The events of a run exceed the output limit of a task."""
 
 
+class StepObserver(Protocol):
+    """Observer of the steps of a run."""
+
+    def step_ended(self, seq: int) -> None:
+        """Handle the end of a step, which the event ``seq`` reports."""
+
+    async def settled(self) -> None:
+        """Wait until the ends of all steps are handled."""
+
+
 class TaskSink:
     """``Sink`` of one run.
 
     Attributes:
         has_logged: Whether the run has logged an event, so that it cannot be restarted.
+        last_seq: ``seq`` of the last event of the run that is on disk.
+        steps: Observer of the steps of the run.
     """
 
     def __init__(
@@ -47,7 +65,10 @@ class TaskSink:
         output_bytes: int,
         secrets: StreamRedactor,
         budget: Budget,
+        last_seq: int = 0,
     ) -> None:
+        self.steps: StepObserver | None = None
+        self.last_seq = last_seq
         self._event_log = event_log
         self._task_id = task_id
         self._bytes_left = output_bytes
@@ -82,6 +103,8 @@ class TaskSink:
             await self._log_retraction(event)
         else:
             await self._log(partial(self._secrets.redact, event), count)
+        if self.steps is not None and isinstance(event, MsgEventToolResult):
+            self.steps.step_ended(self.last_seq)
 
     def _track_lines(self, event: Event) -> None:
         """Track the unfinished lines of text, one for each running command."""
@@ -116,6 +139,8 @@ class TaskSink:
         """Record the usage before a request to a model; see ``Budget.charge``."""
         # Later retractions do not include events before this request.
         await self.flush()
+        if self.steps is not None:
+            await self.steps.settled()
         self._positions.begin()
         self._event_log.set_usage(self._task_id, asdict(usage))
         await self._budget.charge(usage)
@@ -168,7 +193,13 @@ class TaskSink:
         self._bytes_left -= len(fields.encode())
         if self._bytes_left < 0:
             raise OutputLimitExceeded
-        return self._event_log.enqueue(self._task_id, event, fields)
+        position = self._event_log.enqueue(self._task_id, event, fields)
+        position.add_done_callback(self._track_position)
+        return position
+
+    def _track_position(self, position: asyncio.Future[int]) -> None:
+        if not position.cancelled() and position.exception() is None:
+            self.last_seq = max(self.last_seq, position.result())
 
 
 def _is_large(event: Event) -> bool:

@@ -23,6 +23,7 @@ from beray.server.storage.shortage import is_shortage, retry_delays, retry_on_sh
 from beray.server.storage.tables import Task
 from beray.server.storage.usage import UsageRepository
 from beray.server.tasks import redaction
+from beray.server.tasks.checkpoints import TaskCheckpoints
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import OutputLimitExceeded, TaskSink
 from beray.server.tasks.redaction import StreamRedactor
@@ -45,6 +46,7 @@ class GoalRunner:
         workspaces: Work_dirs.
         sandbox: Sandbox of the commands.
         files: Source of the events about files.
+        checkpoints: Recorder of the states of work_dirs.
         access: Issuer of the tokens for the gateway.
         has_prefabs: Returns True if prefabs are installed.
     """
@@ -59,6 +61,7 @@ class GoalRunner:
         workspaces: Workspaces,
         sandbox: Sandbox,
         files: FileWatcher,
+        checkpoints: TaskCheckpoints,
         access: RunTokens,
         has_prefabs: Callable[[], bool],
     ) -> None:
@@ -69,6 +72,7 @@ class GoalRunner:
         self._workspaces = workspaces
         self._sandbox = sandbox
         self._files = files
+        self._checkpoints = checkpoints
         self._access = access
         self._has_prefabs = has_prefabs
 
@@ -89,11 +93,11 @@ class GoalRunner:
             StorageError: The log cannot be written.
         """
         started = time.monotonic()
-        await self._log_running(task.id)
+        running_seq = await self._log_running(task.id)
         budget = Budget(repository=self._usage, settings=self._settings, task=task)
         try:
             outcome, problem = await self._run_with_access(
-                task, goal or task.goal, conversation, budget
+                task, goal or task.goal, conversation, budget, running_seq
             )
         finally:
             await budget.spend(time.monotonic() - started)
@@ -101,21 +105,25 @@ class GoalRunner:
             await self._event_log.append(task.id, problem)
         return outcome
 
-    async def _log_running(self, task_id: int) -> None:
-        """Log the status RUNNING, waiting while the disk is full instead of failing the queue."""
+    async def _log_running(self, task_id: int) -> int:
+        """Log the status RUNNING, waiting while the disk is full instead of failing the queue.
+
+        Returns:
+            The ``seq`` of the event.
+        """
         for attempt, seconds in enumerate(retry_delays()):
             try:
-                await self._event_log.append(task_id, TaskStatusChanged(status="RUNNING"))
-                return
+                return await self._event_log.append(task_id, TaskStatusChanged(status="RUNNING"))
             except StorageError as error:
                 if not is_full(error):
                     raise
             if not attempt:
                 log.warning("a task waits for disk space", task_id=task_id)
             await asyncio.sleep(seconds)
+        raise AssertionError("delays have no end")
 
     async def _run_with_access(
-        self, task: Task, goal: str, conversation: Path | None, budget: Budget
+        self, task: Task, goal: str, conversation: Path | None, budget: Budget, last_seq: int
     ) -> tuple[Outcome, MsgError | None]:
         """Return the outcome of a run, and the last event to log."""
         # Tasks of earlier versions have no runner.
@@ -133,6 +141,7 @@ class GoalRunner:
                 output_bytes=self._settings.task_output_bytes,
                 secrets=StreamRedactor(secrets),
                 budget=budget,
+                last_seq=last_seq,
             )
             job = Job(
                 task.id,
@@ -146,7 +155,8 @@ class GoalRunner:
                 commands_use_gateway=_requests(task, "gateway"),
                 user_id=task.user_id,
             )
-            return await self._outcome(job, chosen, sink, budget)
+            async with self._checkpoints.recording(task, sink):
+                return await self._outcome(job, chosen, sink, budget)
 
     async def _outcome(
         self, job: Job, chosen: RunnerChoice, sink: TaskSink, budget: Budget

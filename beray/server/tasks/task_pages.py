@@ -161,4 +161,5 @@ def task_to_wire(task: Any) -> schema.Task:
         "tags": task.tags or [],
         "usage": task.usage,
         "chat": task.chat,
+        "from": task.origin,
     }

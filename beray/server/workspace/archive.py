@@ -110,6 +110,19 @@ class ZipStream:
         except OSError as error:
             raise IncompleteFile(f"a file could not be read into the archive: {error}") from error
 
+    def add_directory(self, name: str, mode: int, mtime_ns: int) -> None:
+        """Add a directory with its permission bits; its content is added separately."""
+        _add_directory(self._archive, name, stat.S_IFDIR | mode, mtime_ns)
+
+    def add_file(
+        self, name: str, content: Iterable[bytes], *, size: int, mode: int, mtime_ns: int
+    ) -> Blocks:
+        """Add a file with its content of ``size`` bytes and its permission bits."""
+        info = _zip_info(name, stat.S_IFREG | mode, mtime_ns, size)
+        yield from _add_file(self._archive, self._buffer, info, content)
+        if self._buffer.size >= _SEND_BYTES:
+            yield self._buffer.take()
+
     def add_content(self, name: str, content: Iterable[bytes]) -> Blocks:
         """Add a member whose size is not known in advance."""
         info = zipfile.ZipInfo(name, time.gmtime()[:6])
@@ -195,33 +208,54 @@ def _add_entry(
 ) -> Blocks:
     name = prefix + wire_names.encode(entry.path)
     if entry.is_directory:
-        info = _zip_info(f"{name}/", entry.status)
-        if info.filename not in archive.NameToInfo:
-            archive.mkdir(info)
+        _add_directory(archive, name, entry.status.st_mode, entry.status.st_mtime_ns)
     else:
         file, status = open_regular(entry.directory, entry.name)
-        with file, archive.open(_zip_info(name, status), "w") as member:
+        with file:
+            info = _zip_info(name, status.st_mode, status.st_mtime_ns, status.st_size)
             # Data that is appended meanwhile is omitted, so the size is known from the start.
-            for block in http_ranges.read_range(file, range(status.st_size)):
-                member.write(block)
-                if buffer.size >= _SEND_BYTES:
-                    yield buffer.take()
+            content = http_ranges.read_range(file, range(status.st_size))
+            yield from _add_file(archive, buffer, info, content)
     if buffer.size >= _SEND_BYTES:
         yield buffer.take()
 
 
-def _zip_info(name: str, status: os.stat_result) -> zipfile.ZipInfo:
-    seconds = status.st_mtime_ns // 1_000_000_000
+def _add_directory(archive: zipfile.ZipFile, name: str, mode: int, mtime_ns: int) -> None:
+    info = _zip_info(f"{name}/", mode, mtime_ns)
+    if info.filename not in archive.NameToInfo:
+        archive.mkdir(info)
+
+
+def _add_file(
+    archive: zipfile.ZipFile, buffer: _ZipBuffer, info: zipfile.ZipInfo, content: Iterable[bytes]
+) -> Blocks:
+    with archive.open(info, "w") as member:
+        for block in content:
+            member.write(block)
+            if buffer.size >= _SEND_BYTES:
+                yield buffer.take()
+
+
+def _zip_info(name: str, mode: int, mtime_ns: int, size: int = 0) -> zipfile.ZipInfo:
+    """Return the header of a member.
+
+    Args:
+        name: Name; that of a directory ends with ``/``.
+        mode: Type and permission bits.
+        mtime_ns: Time of the last modification, in nanoseconds since 1970.
+        size: Bytes of a file.
+    """
+    seconds = mtime_ns // 1_000_000_000
     dated = time.gmtime(min(max(seconds, _FIRST_DATE), _LAST_DATE))
     info = zipfile.ZipInfo(name, dated[:6])
     info.create_system = 3  # Unix: defines the meaning of the modes
-    info.external_attr = (stat.S_IFMT(status.st_mode) | status.st_mode & 0o777) << 16
+    info.external_attr = (stat.S_IFMT(mode) | mode & 0o777) << 16
     if info.is_dir():
         info.external_attr |= _MS_DOS_DIRECTORY
         info.CRC = 0
     else:
         info.compress_type = zipfile.ZIP_DEFLATED
-        info.file_size = status.st_size  # zipfile uses ZIP64 if the size requires it
+        info.file_size = size  # zipfile uses ZIP64 if the size requires it
     if -(2**31) <= seconds < 2**31:
         info.extra = struct.pack("<HHBi", 0x5455, 5, 1, seconds)
     return info

@@ -9,9 +9,11 @@ result in one event.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -22,24 +24,65 @@ from beray.events import MsgEventCustomUpdate
 from beray.server.storage.shortage import retry_on_shortage
 from beray.server.workspace import tree
 from beray.server.workspace.safe_open import PathError
-from beray.server.workspace.workspace import open_work_dir
+from beray.server.workspace.workspace import INCOMING, open_work_dir
 from beray.transfers import wire_names
 
 MAX_ENTRIES: Final = 250_000
 """Maximum number of files and directories in a watched work_dir, about 250 bytes each."""
-DEBOUNCE_MS: Final = 400
+DEBOUNCE_MS: Final = 50
 """Maximum delay of a change during which others are collected."""
-STEP_MS: Final = 50
+STEP_MS: Final = 5
 """Time without changes that ends the delay."""
+REPORT_SECONDS: Final = 0.4
+"""Minimum pause between two scans of a work_dir for events."""
 POLL_SECONDS: Final = 1.0
 """Pause between two scans if the system cannot watch directories."""
 SCAN_PAUSE_FACTOR: Final = 10
 """Minimum pause after a scan, as a multiple of its duration."""
 MAX_CONCURRENT_EVENTS: Final = 500
+MAX_CHANGED_PATHS: Final = 4096
+"""Number of changes in a batch, or in a work_dir since the last ``ChangedPaths.take``, above which
+the paths are not reliable: the queue of the operating system may have overflowed."""
+SYNC_SECONDS: Final = 0.5
+"""Maximum time to wait until the changes so far were reported."""
 
 log = structlog.get_logger("beray.files")
 
 Emit = Callable[[MsgEventCustomUpdate], Awaitable[None]]
+
+
+class ChangedPaths:
+    """Paths in one work_dir that may have changed. Used on the event loop."""
+
+    def __init__(self) -> None:
+        self._paths: set[tuple[bytes, ...]] | None = None
+
+    def add(self, parts: Sequence[str]) -> None:
+        """Add a path. A name that is not UTF-8 is reported inexactly, so its directory is added."""
+        if self._paths is None:
+            return
+        exact = list(itertools.takewhile(lambda part: "\ufffd" not in part, parts))
+        self._paths.add(tuple(map(os.fsencode, exact)))
+        if len(self._paths) > MAX_CHANGED_PATHS:
+            self._paths = None
+
+    def lose(self) -> None:
+        """Record that changes may be missing."""
+        self._paths = None
+
+    def take(self, *, is_complete: bool) -> set[tuple[bytes, ...]] | None:
+        """Return the paths since the last call, and start again.
+
+        Args:
+            is_complete: Result of ``FileWatcher.synchronize`` just before. Without it, the next
+                call returns None.
+
+        Returns:
+            The paths; None if any path may have changed.
+        """
+        paths = self._paths if is_complete else None
+        self._paths = set() if is_complete else None
+        return paths
 
 
 class _FileState(NamedTuple):
@@ -54,6 +97,10 @@ class FileWatcher:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._changed: dict[str, asyncio.Event] = {}
+        self._paths: dict[str, ChangedPaths] = {}
+        self._marks: dict[str, asyncio.Event] = {}
+        self._mark_numbers = itertools.count()
+        self._is_polling = False
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -90,6 +137,39 @@ class FileWatcher:
         finally:
             del self._changed[work_dir.name]
 
+    @contextmanager
+    def collecting(self, work_dir: Path) -> Iterator[ChangedPaths]:
+        """Collect the changed paths in ``work_dir`` during the block."""
+        paths = self._paths[work_dir.name] = ChangedPaths()
+        try:
+            yield paths
+        finally:
+            del self._paths[work_dir.name]
+
+    async def synchronize(self) -> bool:
+        """Wait until the changes so far were reported.
+
+        A file is created for this: the operating system reports changes in their order.
+
+        Returns:
+            False if the file was not reported, so that changes may be missing.
+        """
+        if self._watching is None or self._is_polling:
+            return False
+        name = f"mark{next(self._mark_numbers)}"
+        reported = self._marks[name] = asyncio.Event()
+        mark = self._root / INCOMING / name
+        try:
+            mark.touch()
+            async with asyncio.timeout(SYNC_SECONDS):
+                await reported.wait()
+        except (OSError, TimeoutError):
+            return False
+        finally:
+            del self._marks[name]
+            mark.unlink(missing_ok=True)
+        return True
+
     async def _watch(self) -> None:
         from watchfiles import awatch  # an extension module, loaded on first use
 
@@ -102,17 +182,31 @@ class FileWatcher:
         )
         try:
             async for batch in changes:
+                if len(batch) > MAX_CHANGED_PATHS:
+                    for paths in self._paths.values():
+                        paths.lose()
                 for _, path in batch:
-                    self._wake(Path(path).relative_to(self._root).parts)
+                    self._report(Path(path).relative_to(self._root).parts)
         except OSError as error:
             log.warning("work_dirs cannot be watched; they are scanned periodically", error=error)
-            while True:
-                await asyncio.sleep(POLL_SECONDS)
-                for changed in self._changed.values():
-                    changed.set()
+        self._is_polling = True
+        while True:
+            for paths in self._paths.values():
+                paths.lose()
+            for changed in self._changed.values():
+                changed.set()
+            await asyncio.sleep(POLL_SECONDS)
 
-    def _wake(self, parts: tuple[str, ...]) -> None:
-        if parts and (changed := self._changed.get(parts[0])) is not None:
+    def _report(self, parts: tuple[str, ...]) -> None:
+        if not parts:
+            return
+        if parts[0] == INCOMING:
+            if (mark := self._marks.get(parts[-1])) is not None:
+                mark.set()
+            return
+        if (paths := self._paths.get(parts[0])) is not None:
+            paths.add(parts[1:])
+        if (changed := self._changed.get(parts[0])) is not None:
             changed.set()
 
 
@@ -140,7 +234,8 @@ class _DirectoryScan:
             if last:
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(SCAN_PAUSE_FACTOR * (time.monotonic() - started)):
+                pause = SCAN_PAUSE_FACTOR * (time.monotonic() - started)
+                async with asyncio.timeout(max(pause, REPORT_SECONDS)):
                     await stopping.wait()
 
     async def _report_changes(self) -> None:

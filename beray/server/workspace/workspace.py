@@ -458,14 +458,33 @@ def clamp_to_date_range(nanoseconds: int) -> int:
 
 
 def _file_item(entry: directory_tree.TreeEntry) -> FileItem:
-    changed = datetime.fromtimestamp(clamp_to_date_range(entry.status.st_mtime_ns), UTC)
-    milliseconds = entry.status.st_mtime_ns // 1_000_000 % 1000
+    return file_item(
+        entry.path,
+        is_directory=entry.is_directory,
+        size=entry.status.st_size,
+        mode=entry.status.st_mode,
+        mtime_ns=entry.status.st_mtime_ns,
+    )
+
+
+def file_item(path: bytes, *, is_directory: bool, size: int, mode: int, mtime_ns: int) -> FileItem:
+    """Return a file or directory in the format of the API.
+
+    Args:
+        path: Path relative to the work_dir.
+        is_directory: True for a directory, whose size is reported as 0.
+        size: Size in bytes.
+        mode: Permission bits.
+        mtime_ns: Time of the last modification, in nanoseconds since 1970.
+    """
+    changed = datetime.fromtimestamp(clamp_to_date_range(mtime_ns), UTC)
+    milliseconds = mtime_ns // 1_000_000 % 1000
     return {
-        "name": wire_names.encode(entry.name),
-        "path": wire_names.encode(entry.path),
-        "type": "directory" if entry.is_directory else "file",
-        "size": 0 if entry.is_directory else entry.status.st_size,
-        "mode": file_modes.format_mode(entry.status.st_mode),
+        "name": wire_names.encode(path.rpartition(b"/")[2]),
+        "path": wire_names.encode(path),
+        "type": "directory" if is_directory else "file",
+        "size": 0 if is_directory else size,
+        "mode": file_modes.format_mode(mode),
         "modified_at": f"{changed:%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z",
     }
 

@@ -99,6 +99,7 @@ def recorded_work_dir(
             blobs=repositories.blobs,
             objects=store,
             limits=HistoryLimits(user_bytes, file_bytes),
+            has_space=lambda _: True,
             count_lines=count_lines,
         )
         if TASK not in workspaces.existing():

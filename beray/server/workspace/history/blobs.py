@@ -15,7 +15,7 @@ import itertools
 import threading
 import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -66,14 +66,21 @@ class BlobStore:
         blobs: Repository of the locations.
         objects: Store of the packs.
         limit_bytes: Maximum size of the packs of one user.
+        has_space: Returns True if the disk has space for a number of bytes.
     """
 
     def __init__(
-        self, *, blobs: BlobRepository, objects: BlockingObjects, limit_bytes: int
+        self,
+        *,
+        blobs: BlobRepository,
+        objects: BlockingObjects,
+        limit_bytes: int,
+        has_space: Callable[[int], bool],
     ) -> None:
         self.blobs = blobs
         self.objects = objects
         self.limit_bytes = limit_bytes
+        self.has_space = has_space
         self._states: dict[int, _UserState] = {}
         self._states_lock = threading.Lock()
         self._cache: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
@@ -270,8 +277,13 @@ class BlobWriter:
             self.used.discard(digest)
         return False
 
-    def has_room(self, size: int) -> bool:
-        """Return True if ``size`` more bytes do not exceed the limit of the user."""
+    def space_problem(self, size: int) -> str | None:
+        """Return why a blob of ``size`` bytes cannot be stored, or None if it can."""
+        if not self._store.has_space(self._pending_bytes + size):
+            return "the disk is nearly full"
+        return None if self._is_within_limit(size) else "BERAY_HISTORY_BYTES is used up"
+
+    def _is_within_limit(self, size: int) -> bool:
         limit = self._store.limit_bytes
         if self._stored_bytes is None:
             self._stored_bytes = self._store.blobs.used_bytes(self._user_id)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -54,16 +54,27 @@ class StoredFile(NamedTuple):
     problem: str | None = None
 
 
+class ScanCancelled(Exception):
+    """A scan was cancelled."""
+
+
 class FileContents:
     """Reader of files that stores their contents.
 
     Args:
         writer: Writer of the blobs.
         file_limit: Size of the largest file whose content is stored, in bytes.
+        is_cancelled: Returns True if the contents are no longer wanted.
     """
 
-    def __init__(self, writer: BlobWriter, file_limit: int) -> None:
+    def __init__(
+        self,
+        writer: BlobWriter,
+        file_limit: int,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._writer = writer
+        self._is_cancelled = is_cancelled
         self._file_limit = file_limit
         self._chunks = FastCDC(avg_size=CHUNK_BYTES)
 
@@ -78,7 +89,9 @@ class FileContents:
         Raises:
             FileNotFoundError: The file was removed.
             OSError: The content cannot be stored.
+            ScanCancelled: ``is_cancelled`` returned True.
         """
+        self._check_cancelled()
         if status.st_size > self._file_limit:
             reason = f"it is larger than BERAY_HISTORY_FILE_BYTES ({self._file_limit:,} bytes)"
             return StoredFile(_unstored(status), signature(status), reason)
@@ -90,40 +103,46 @@ class FileContents:
             except PermissionError:
                 return StoredFile(_unstored(status), signature(status), "it cannot be read")
             with file:
-                entry = self._store_content(file.fileno(), status)
+                entry, problem = self._store_content(file.fileno(), status)
                 after = os.fstat(file.fileno())
             if signature(after) == signature(status):
                 is_racy = began - max(status.st_mtime_ns, status.st_ctime_ns) < RACY_NS
                 known = None if is_racy or not entry.digest else signature(status)
-                problem = None if entry.digest else "BERAY_HISTORY_BYTES is used up"
                 return StoredFile(entry, known, problem)
         return StoredFile(entry, None, "it changed while it was read")
 
-    def _store_content(self, file: int, status: os.stat_result) -> Entry:
+    def _check_cancelled(self) -> None:
+        if self._is_cancelled():
+            raise ScanCancelled
+
+    def _store_content(self, file: int, status: os.stat_result) -> tuple[Entry, str | None]:
+        """Store the content of an open file; return its entry, and why it is not stored."""
         writer = self._writer
         if status.st_size < LARGE_FILE_BYTES:
             content = _read_to_end(file, LARGE_FILE_BYTES)
             if len(content) < LARGE_FILE_BYTES:
                 digest = hashlib.sha256(content).digest()
                 if not writer.is_stored(digest):
-                    if not writer.has_room(len(content)):
-                        return _unstored(status)
+                    if (problem := writer.space_problem(len(content))) is not None:
+                        return _unstored(status), problem
                     writer.add_hashed(digest, content)
-                return _stored(status, len(content), digest)
+                return _stored(status, len(content), digest), None
             os.lseek(file, 0, os.SEEK_SET)
         whole, size = hashlib.sha256(), 0
         chunks: list[Chunk] = []
         for chunk in self._chunks.cut_stream(_Descriptor(file)):
+            self._check_cancelled()
             content = bytes(chunk.data)
             size += len(content)
             whole.update(content)
             digest = hashlib.sha256(content).digest()
             if not writer.is_stored(digest):
-                if size > self._file_limit or not writer.has_room(len(content)):
-                    return _unstored(status)
+                if (problem := writer.space_problem(len(content))) is not None:
+                    return _unstored(status), problem
                 writer.add_hashed(digest, content)
             chunks.append(Chunk(digest, len(content)))
-        return _stored(status, size, whole.digest(), writer.add(encode_chunks(chunks)))
+        chunk_list = writer.add(encode_chunks(chunks))
+        return _stored(status, size, whole.digest(), chunk_list), None
 
 
 def _stored(status: os.stat_result, size: int, digest: bytes, chunks: bytes = b"") -> Entry:

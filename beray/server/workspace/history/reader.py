@@ -123,24 +123,12 @@ class CheckpointReader:
             DamagedContent: The content is missing or damaged; yielded pieces are correct.
         """
         whole = hashlib.sha256()
-        for piece in self._pieces(entry):
-            data = self._blobs.read(self._user_id, piece.digest)
+        for piece in self.pieces(entry):
+            data = self.read_piece(piece)
             whole.update(data)
             yield data
         if whole.digest() != entry.digest:
             raise DamagedContent("the stored content is damaged")
-
-    def content_range(self, entry: Entry, wanted: range) -> Iterator[bytes]:
-        """Yield a part of the content of a stored file."""
-        position = 0
-        for piece in self._pieces(entry):
-            start = max(wanted.start - position, 0)
-            end = min(wanted.stop - position, piece.size)
-            if start < end:
-                yield self._blobs.read(self._user_id, piece.digest)[start:end]
-            position += piece.size
-            if position >= wanted.stop:
-                return
 
     def read(self, entry: Entry) -> bytes:
         """Return the content of a file, or the target of a link."""
@@ -187,12 +175,21 @@ class CheckpointReader:
                     known.add(chunk.digest)
                     yield chunk.digest
 
-    def _pieces(self, entry: Entry) -> list[manifest.Chunk]:
+    def pieces(self, entry: Entry) -> list[manifest.Chunk]:
+        """Return the chunks of a file; a small file is one chunk.
+
+        Raises:
+            DamagedContent: The content is not stored, or the list of chunks is damaged.
+        """
         if not entry.is_stored:
             raise DamagedContent("the content is not stored")
         if not entry.reference:
             return [manifest.Chunk(entry.digest, entry.size)]
         return self._chunks(entry)
+
+    def read_piece(self, piece: manifest.Chunk) -> bytes:
+        """Return the content of a chunk."""
+        return self._blobs.read(self._user_id, piece.digest)
 
     def _chunks(self, entry: Entry) -> list[manifest.Chunk]:
         return manifest.decode_chunks(self._blobs.read(self._user_id, entry.reference))

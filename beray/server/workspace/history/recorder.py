@@ -13,7 +13,7 @@ from beray.server.workspace.history.entries import Entry
 from beray.server.workspace.history.file_contents import FileContents
 from beray.server.workspace.history.known_work_dirs import KnownWorkDirs
 from beray.server.workspace.history.reader import Change, CheckpointReader
-from beray.server.workspace.history.scan import Path, Problem, WorkDirScan
+from beray.server.workspace.history.scan import PathParts, Problem, WorkDirScan
 from beray.server.workspace.history.work_tree import Totals
 from beray.server.workspace.workspace import Workspaces
 
@@ -96,9 +96,10 @@ class CheckpointRecorder:
         *,
         seq: int,
         reason: str,
-        paths: Collection[Path] | None = None,
+        paths: Collection[PathParts] | None = None,
         always: bool = False,
         trusted: Mapping[bytes, Entry] | None = None,
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Recorded | None:
         """Record the state of a work_dir; return None if nothing has changed.
 
@@ -112,15 +113,17 @@ class CheckpointRecorder:
             paths: Paths that may have changed; None compares all.
             always: Record the state even if it is that of the newest checkpoint.
             trusted: Entries by path that were just written; their contents are not read again.
+            is_cancelled: Returns True if the checkpoint is no longer wanted.
 
         Raises:
+            ScanCancelled: ``is_cancelled`` returned True.
             PathError: The work_dir does not exist.
             OSError: The state cannot be stored.
             StorageError: The state cannot be stored.
         """
         newest = self._checkpoints.newest(task_id)
         before = newest.root if newest is not None else b""
-        with self._scanned(task_id, user_id, paths, trusted) as scanned:
+        with self._scanned(task_id, user_id, paths, trusted, is_cancelled) as scanned:
             if scanned.root == before and not always:
                 return None
             counts = self._counts(user_id, before, scanned.root)
@@ -139,7 +142,7 @@ class CheckpointRecorder:
 
     def scan(self, task_id: int, user_id: int) -> bytes:
         """Store the state of a work_dir without a checkpoint, and return its manifest."""
-        with self._scanned(task_id, user_id, None, None) as scanned:
+        with self._scanned(task_id, user_id, None, None, lambda: False) as scanned:
             return scanned.root
 
     @contextmanager
@@ -147,8 +150,9 @@ class CheckpointRecorder:
         self,
         task_id: int,
         user_id: int,
-        paths: Collection[Path] | None,
+        paths: Collection[PathParts] | None,
         trusted: Mapping[bytes, Entry] | None,
+        is_cancelled: Callable[[], bool],
     ) -> Iterator[_Scanned]:
         """Compare a work_dir with its known state; yield the result once its blobs are stored.
 
@@ -160,7 +164,7 @@ class CheckpointRecorder:
                 work_dir.descriptor,
                 known,
                 writer=writer,
-                contents=FileContents(writer, self._file_limit),
+                contents=FileContents(writer, self._file_limit, is_cancelled),
                 trusted=trusted,
             )
             if paths is None or not known.node:

@@ -107,7 +107,8 @@ class WorkDirRestores:
             current = self._checkpoints.newest(task_id)
             assert current is not None
             reader = CheckpointReader(self._blobs, user_id)
-            self._require_paths(reader, parsed, current, target)
+            for parts in parsed:
+                require_path(reader, parts, current, target)
             changes = _possible(select(reader.changes(current.root, target.root), parsed))
             if dry_run or not changes:
                 return Restored(changes, current, None)
@@ -249,20 +250,6 @@ class WorkDirRestores:
             self._checkpoints.end_restore(task_id)
         self._known.forget(task_id)
 
-    def _require_paths(
-        self,
-        reader: CheckpointReader,
-        paths: Sequence[Parts],
-        current: StoredCheckpoint,
-        target: StoredCheckpoint,
-    ) -> None:
-        for parts in paths:
-            if not any(_exists(reader, row.root, parts) for row in (target, current)):
-                path = quote_path(wire_names.encode(b"/".join(parts)))
-                raise MissingPath(
-                    f"{path} does not exist, neither now nor in checkpoint c{target.number}"
-                )
-
 
 def parse_paths(paths: Sequence[str]) -> list[Parts]:
     """Return the parts of paths; an empty list if the work_dir itself is among them.
@@ -272,6 +259,18 @@ def parse_paths(paths: Sequence[str]) -> list[Parts]:
     """
     parsed = [safe_open.parse_path(path) for path in paths]
     return [] if () in parsed else parsed
+
+
+def require_path(reader: CheckpointReader, parts: Parts, *checkpoints: StoredCheckpoint) -> None:
+    """Check that a path exists in one of the checkpoints.
+
+    Raises:
+        MissingPath: It exists in none of them.
+    """
+    if not any(_exists(reader, checkpoint.root, parts) for checkpoint in checkpoints):
+        names = " and ".join(f"c{checkpoint.number}" for checkpoint in checkpoints)
+        path = quote_path(wire_names.encode(b"/".join(parts)))
+        raise MissingPath(f"{path} exists in none of the checkpoints {names}")
 
 
 def _exists(reader: CheckpointReader, root: bytes, parts: Parts) -> bool:

@@ -24,7 +24,7 @@ from beray.server.workspace.history.work_tree import (
 from beray.server.workspace.safe_open import open_directory
 from beray.transfers import file_modes
 
-Path = tuple[bytes, ...]
+PathParts = tuple[bytes, ...]
 """Parts of a path relative to the work_dir."""
 MAX_PROBLEMS: Final = 1000
 """Number of problems that are listed by path."""
@@ -50,7 +50,7 @@ class KnownWorkDir:
 
     root: Directory = field(default_factory=Directory)
     node: bytes = b""
-    unsettled: set[Path] = field(default_factory=set)
+    unsettled: set[PathParts] = field(default_factory=set)
 
     def totals(self) -> Totals:
         """Return the numbers of the whole work_dir."""
@@ -102,7 +102,7 @@ class WorkDirScan:
         self._scan_directory((), self._known.root)
         self._finish()
 
-    def scan_paths(self, paths: Collection[Path]) -> None:
+    def scan_paths(self, paths: Collection[PathParts]) -> None:
         """Compare the entries at some paths, with everything below them.
 
         Args:
@@ -110,7 +110,7 @@ class WorkDirScan:
         """
         checked = set(paths) | self._known.unsettled
         self._known.unsettled.clear()
-        changed: set[Path] = set()
+        changed: set[PathParts] = set()
         for path in sorted(checked):
             if any(path[:end] in checked for end in range(len(path))):
                 continue  # below another path
@@ -125,7 +125,7 @@ class WorkDirScan:
     def _finish(self) -> None:
         self._known.node = self._known.root.store(self._writer)
 
-    def _check(self, path: Path) -> Path | None:
+    def _check(self, path: PathParts) -> PathParts | None:
         """Compare the entry at a path; return the directory whose entries have changed."""
         if not path:
             self._scan_directory((), self._known.root)
@@ -163,7 +163,7 @@ class WorkDirScan:
         finally:
             os.close(directory)
 
-    def _store_directory(self, path: Path) -> None:
+    def _store_directory(self, path: PathParts) -> None:
         parent = self._known.root
         for name in path[:-1]:
             if (child := parent.children.get(name)) is None:
@@ -180,7 +180,7 @@ class WorkDirScan:
         mode = entry.status.st_mode & file_modes.BITS
         parent.put(entry.name, known_directory(mode, child.store(self._writer)), child)
 
-    def _scan_directory(self, path: Path, directory: Directory) -> None:
+    def _scan_directory(self, path: PathParts, directory: Directory) -> None:
         """Compare all entries below a directory, and store the manifests of its subdirectories."""
         prefix = b"/".join(path)
         levels = [_Level(prefix, directory)]
@@ -201,7 +201,7 @@ class WorkDirScan:
                 self._close(levels)
         levels[0].remove_unseen()
 
-    def _walk(self, path: Path) -> Generator[tree.TreeEntry, None, None]:
+    def _walk(self, path: PathParts) -> Generator[tree.TreeEntry, None, None]:
         try:
             yield from tree.walk(self._work_dir, path, special=True)
         except OSError as error:

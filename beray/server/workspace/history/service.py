@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from beray.server.objects.store import BlockingObjects
@@ -15,7 +16,7 @@ from beray.server.workspace.history.positions import CheckpointPositions
 from beray.server.workspace.history.reader import CheckpointReader
 from beray.server.workspace.history.recorder import CheckpointRecorder, LineCounter, Recorded
 from beray.server.workspace.history.restores import WorkDirRestores
-from beray.server.workspace.history.scan import Path
+from beray.server.workspace.history.scan import PathParts
 from beray.server.workspace.history.thinning import Thinning, superfluous
 from beray.server.workspace.workspace import Workspaces
 
@@ -46,6 +47,7 @@ class WorkDirHistory:
         blobs: Repository of the locations of contents.
         objects: Store of the contents.
         limits: Limits of the contents.
+        has_space: Returns True if the disk has space for a number of bytes.
         count_lines: Counter of changed lines.
 
     Attributes:
@@ -61,12 +63,16 @@ class WorkDirHistory:
         blobs: BlobRepository,
         objects: BlockingObjects,
         limits: HistoryLimits,
+        has_space: Callable[[int], bool],
         count_lines: LineCounter,
     ) -> None:
         self._limits = limits
+        self._workspaces = workspaces
         self._checkpoints = checkpoints
         self._known = KnownWorkDirs()
-        self._blobs = BlobStore(blobs=blobs, objects=objects, limit_bytes=limits.user_bytes)
+        self._blobs = BlobStore(
+            blobs=blobs, objects=objects, limit_bytes=limits.user_bytes, has_space=has_space
+        )
         self._collection = BlobCollection(checkpoints=checkpoints, blobs=self._blobs)
         self._recorder = CheckpointRecorder(
             workspaces=workspaces,
@@ -89,6 +95,10 @@ class WorkDirHistory:
     def is_on(self) -> bool:
         """False if the operator has turned the history off."""
         return self._limits.user_bytes > 0
+
+    def work_dir(self, task_id: int) -> Path:
+        """Return the path of a task's work_dir."""
+        return self._workspaces.path(task_id)
 
     def recover(self, users: dict[int, int]) -> None:
         """Complete what the end of an earlier server interrupted.
@@ -113,13 +123,20 @@ class WorkDirHistory:
         *,
         seq: int,
         reason: str,
-        paths: Collection[Path] | None = None,
+        paths: Collection[PathParts] | None = None,
         always: bool = False,
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Recorded | None:
         """Record the state of a work_dir; see ``CheckpointRecorder.record``."""
         with self._known.exclusive(task_id):
             return self._recorder.record(
-                task_id, user_id, seq=seq, reason=reason, paths=paths, always=always
+                task_id,
+                user_id,
+                seq=seq,
+                reason=reason,
+                paths=paths,
+                always=always,
+                is_cancelled=is_cancelled,
             )
 
     def used_bytes(self, user_id: int) -> int:

@@ -17,7 +17,7 @@ import base64
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Final
 
 from beray.server.workspace.history.contents import (
@@ -59,7 +59,7 @@ _ESCAPES: Final = {
 
 def unified_diff(
     changes: Iterable[Change], read: ReadContent, *, context: int = CONTEXT_LINES
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield the parts of a patch, one for each file, in ascending order of the paths.
 
     ``git apply`` requires ``--unidiff-zero`` for a patch without context.

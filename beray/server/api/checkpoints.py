@@ -1,0 +1,88 @@
+"""Positions of checkpoints in requests, and responses to errors of the history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from fastapi import HTTPException, Query
+
+from beray.schema import SHOULD_RETRY_HEADER
+from beray.server.services import Services
+from beray.server.storage.tables import StoredCheckpoint, Task
+from beray.server.workspace.history.checkpoint_files import CheckpointFiles
+from beray.server.workspace.history.errors import DamagedContent
+from beray.server.workspace.history.positions import UnknownCheckpoint, parse_position
+from beray.server.workspace.history.restore import ContentNotStored
+
+MAX_POSITION_CHARACTERS = 20
+At = Annotated[
+    str | None,
+    Query(
+        max_length=MAX_POSITION_CHARACTERS,
+        description="State of the work_dir: the `seq` of an event, which stands for the newest "
+        "checkpoint at or before it, or a checkpoint such as `c3`. Default: the current files. "
+        "BeRay extension.",
+    ),
+]
+
+
+def find_checkpoint(app: Services, task: Task, position: str | None) -> StoredCheckpoint:
+    """Return the checkpoint of a task at a position, the newest one for None. Blocks.
+
+    Raises:
+        HTTPException: The position is invalid (422) or out of range (404), or the history is
+            turned off (409).
+        UnknownCheckpoint: The task has no checkpoint at the position.
+    """
+    require_history(app)
+    if position is None:
+        return app.history.positions.find(task.id, None)
+    try:
+        parsed = parse_position(position)
+    except ValueError as error:
+        raise HTTPException(422, f"{error}.") from None
+    if isinstance(parsed, int) and parsed > task.last_seq:
+        raise HTTPException(
+            404, f"Event {parsed} does not exist: task {task.id} has events 1 to {task.last_seq}."
+        )
+    return app.history.positions.find(task.id, parsed)
+
+
+def require_history(app: Services) -> None:
+    """Raise an error if the operator has turned the history off.
+
+    Raises:
+        HTTPException: It is off (409).
+    """
+    if not app.history.is_on:
+        raise HTTPException(
+            409,
+            "This server records no history of work_dirs: its operator has set "
+            "BERAY_HISTORY_BYTES to 0.",
+        )
+
+
+def checkpoint_files(app: Services, task: Task, position: str) -> CheckpointFiles:
+    """Return the files of the checkpoint at a position; see ``find_checkpoint``. Blocks."""
+    checkpoint = find_checkpoint(app, task, position)
+    return CheckpointFiles(app.history.reader(task.user_id), checkpoint.root)
+
+
+@contextmanager
+def history_errors() -> Iterator[None]:
+    """Convert errors of the history to error responses."""
+    try:
+        yield
+    except UnknownCheckpoint as error:
+        raise HTTPException(404, error.reason) from None
+    except ContentNotStored as error:
+        raise HTTPException(
+            409,
+            f"The content of {error.path!r} was not stored (BERAY_HISTORY_BYTES, "
+            "BERAY_HISTORY_FILE_BYTES), so it cannot be restored. Restore other paths.",
+        ) from None
+    except DamagedContent as error:
+        message = f"{error.reason[0].upper()}{error.reason[1:]}. Other files can still be read."
+        raise HTTPException(500, message, {SHOULD_RETRY_HEADER: "false"}) from None

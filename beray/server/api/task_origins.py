@@ -1,0 +1,84 @@
+"""The field ``from`` of requests that create tasks: the checkpoint from which a task continues."""
+
+from __future__ import annotations
+
+from fastapi import HTTPException
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.api.checkpoints import (
+    MAX_POSITION_CHARACTERS,
+    find_checkpoint,
+    history_errors,
+)
+from beray.server.api.workspace_errors import workspace_errors
+from beray.server.services import Services
+from beray.server.storage.tables import Task, User
+from beray.server.tasks.forks import Origin
+from beray.server.workspace.history.restore import RestoreCancelled
+
+
+class OriginRequest(BaseModel):
+    """Checkpoint from which a task continues, with its files and its conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: int = Field(ge=1, lt=2**63, description="Id of the other task.")
+    seq: int | None = Field(
+        None,
+        ge=0,
+        lt=2**63,
+        description="`seq` of an event of the other task, which stands for the newest checkpoint "
+        "at or before it. Default: the newest checkpoint.",
+    )
+    checkpoint: str | None = Field(
+        None, max_length=MAX_POSITION_CHARACTERS, description="Name of a checkpoint, such as `c3`."
+    )
+
+    @model_validator(mode="after")
+    def _check_position(self) -> OriginRequest:
+        if self.seq is not None and self.checkpoint is not None:
+            raise ValueError("give seq or checkpoint, not both")
+        return self
+
+    @property
+    def position(self) -> str | None:
+        """Position in the other task; None for the newest checkpoint."""
+        return self.checkpoint if self.seq is None else str(self.seq)
+
+
+async def find_origin(app: Services, user: User, request: OriginRequest | None) -> Origin | None:
+    """Return the requested checkpoint of a task of the user; None for no request.
+
+    Raises:
+        HTTPException: The task or the checkpoint does not exist (404), the position is invalid
+            (422), or the history is turned off (409).
+    """
+    if request is None:
+        return None
+    source = await run_in_threadpool(app.task_repository.get, request.task)
+    if source is None or source.user_id != user.id:
+        raise HTTPException(404, f"Task {request.task} does not exist.")
+    await app.checkpoints.settle(source.id)
+
+    def find() -> Origin:
+        with history_errors():
+            checkpoint = find_checkpoint(app, source, request.position)
+        return Origin(task=source, checkpoint=checkpoint, conversation=False)
+
+    return await run_in_threadpool(find)
+
+
+async def populate(app: Services, task: Task, origin: Origin) -> None:
+    """Write the files of the checkpoint into the work_dir of a new task.
+
+    Raises:
+        HTTPException: The files cannot be written, or the task was stopped meanwhile (409).
+    """
+    with workspace_errors("The task was not created"), history_errors():
+        try:
+            await app.forks.populate(task, origin)
+        except RestoreCancelled:
+            raise HTTPException(
+                409, f"Task {task.id} was stopped while its files were copied, and was removed."
+            ) from None

@@ -1,0 +1,96 @@
+"""Access to work_dirs: runs and uploads may change one at the same time, a restore not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+
+class RunActive(Exception):
+    """A run uses the work_dir, so it cannot be restored."""
+
+
+@dataclass(slots=True)
+class _State:
+    """Current users of one work_dir."""
+
+    runs: int = 0
+    uploads: int = 0
+    is_restored: bool = False
+    waiting: int = 0
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def is_unused(self) -> bool:
+        """True if the state can be forgotten."""
+        return not (self.runs or self.uploads or self.is_restored or self.waiting)
+
+
+class WorkDirAccess:
+    """Users of all work_dirs. Used on one event loop."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, _State] = {}
+
+    @asynccontextmanager
+    async def run(self, task_id: int) -> AsyncIterator[None]:
+        """Use a work_dir for a run; wait until it is not being restored."""
+        async with self._entered(task_id) as state:
+            await state.changed.wait_for(lambda: not state.is_restored)
+            state.runs += 1
+        try:
+            yield
+        finally:
+            async with self._entered(task_id) as state:
+                state.runs -= 1
+
+    @asynccontextmanager
+    async def upload(self, task_id: int) -> AsyncIterator[None]:
+        """Use a work_dir for an upload; wait until it is not being restored."""
+        async with self._entered(task_id) as state:
+            await state.changed.wait_for(lambda: not state.is_restored)
+            state.uploads += 1
+        try:
+            yield
+        finally:
+            async with self._entered(task_id) as state:
+                state.uploads -= 1
+
+    @asynccontextmanager
+    async def restore(self, task_id: int) -> AsyncIterator[None]:
+        """Use a work_dir alone; wait for uploads and other restores.
+
+        Raises:
+            RunActive: A run uses the work_dir.
+        """
+        async with self._entered(task_id) as state:
+            await state.changed.wait_for(lambda: not state.is_restored)
+            if state.runs:
+                raise RunActive
+            state.is_restored = True
+            try:
+                await state.changed.wait_for(lambda: not state.uploads)
+            except BaseException:
+                state.is_restored = False
+                raise
+        try:
+            yield
+        finally:
+            async with self._entered(task_id) as state:
+                state.is_restored = False
+
+    @asynccontextmanager
+    async def _entered(self, task_id: int) -> AsyncIterator[_State]:
+        """Yield the state with its lock held; notify the others at the end of the block."""
+        state = self._states.setdefault(task_id, _State())
+        state.waiting += 1
+        try:
+            async with state.changed:
+                yield state
+                state.changed.notify_all()
+        finally:
+            state.waiting -= 1
+            if state.is_unused:
+                self._states.pop(task_id, None)
