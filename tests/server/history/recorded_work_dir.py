@@ -22,7 +22,7 @@ from beray.server.workspace.workspace import Workspaces
 from tests.repositories import Repositories, opened
 
 TASK = 1
-USER = 7
+USER = 1
 GIB = 1024**3
 
 

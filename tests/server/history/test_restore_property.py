@@ -51,12 +51,12 @@ OPERATIONS = st.one_of(
 
 
 def write(path: bytes, content: bytes) -> None:
-    with open(path, "wb") as file:  # noqa: PTH123 - a path in bytes
+    with open(path, "wb") as file:
         file.write(content)
 
 
 def append(path: bytes, content: bytes) -> None:
-    with open(path, "ab") as file:  # noqa: PTH123 - a path in bytes
+    with open(path, "ab") as file:
         file.write(content)
 
 

@@ -266,10 +266,20 @@ class BlobWriter:
         with self._state.lock:
             self.used.update(digests)
 
-    def is_stored(self, digest: bytes) -> bool:
-        """Return True if a blob is stored or was added. It is protected from now on."""
-        if digest in self.used:
-            return True
+    def add_within_limits(self, digest: bytes, content: bytes) -> str | None:
+        """Add a blob unless that exceeds a limit; see ``add``.
+
+        Returns:
+            The reason why the blob is not stored; None if it is.
+        """
+        problem = None if digest in self.used else self._space_problem(len(content))
+        if problem is not None and not self._is_stored(digest):
+            return problem
+        self.add_hashed(digest, content)
+        return None
+
+    def _is_stored(self, digest: bytes) -> bool:
+        """Return True if a blob is stored, which is protected from now on."""
         self.use([digest])
         if self._store.blobs.existing(self._user_id, [digest]):
             return True
@@ -277,7 +287,7 @@ class BlobWriter:
             self.used.discard(digest)
         return False
 
-    def space_problem(self, size: int) -> str | None:
+    def _space_problem(self, size: int) -> str | None:
         """Return why a blob of ``size`` bytes cannot be stored, or None if it can."""
         if not self._store.has_space(self._pending_bytes + size):
             return "the disk is nearly full"

@@ -122,10 +122,8 @@ class FileContents:
             content = _read_to_end(file, LARGE_FILE_BYTES)
             if len(content) < LARGE_FILE_BYTES:
                 digest = hashlib.sha256(content).digest()
-                if not writer.is_stored(digest):
-                    if (problem := writer.space_problem(len(content))) is not None:
-                        return _unstored(status), problem
-                    writer.add_hashed(digest, content)
+                if (problem := writer.add_within_limits(digest, content)) is not None:
+                    return _unstored(status), problem
                 return _stored(status, len(content), digest), None
             os.lseek(file, 0, os.SEEK_SET)
         whole, size = hashlib.sha256(), 0
@@ -136,10 +134,8 @@ class FileContents:
             size += len(content)
             whole.update(content)
             digest = hashlib.sha256(content).digest()
-            if not writer.is_stored(digest):
-                if (problem := writer.space_problem(len(content))) is not None:
-                    return _unstored(status), problem
-                writer.add_hashed(digest, content)
+            if (problem := writer.add_within_limits(digest, content)) is not None:
+                return _unstored(status), problem
             chunks.append(Chunk(digest, len(content)))
         chunk_list = writer.add(encode_chunks(chunks))
         return _stored(status, size, whole.digest(), chunk_list), None
