@@ -44,6 +44,7 @@ from beray.schema import (
     Session,
     Task,
     TaskEvent,
+    TaskOrigin,
     UploadedFile,
     User,
 )
@@ -58,6 +59,7 @@ from beray.task_files import TaskFiles, request_body
 from beray.transfers.download import download
 from beray.transfers.local_names import on_wire
 from beray.transfers.transfer import Transfer
+from beray.workspace_history import origin_body
 
 if TYPE_CHECKING:
     from beray.transfers.sync_folder import UploadedFolder
@@ -588,11 +590,13 @@ class BeRayClient(BaseClient):
         model: str | None = None,
         limits: Limits | None = None,
         tags: list[str] | None = None,
+        from_task: TaskOrigin | None = None,
     ) -> Task:
         """Create a task. It runs as soon as the server has a free slot.
 
-        ``start``, ``runner``, ``model``, ``limits`` and ``tags`` are BeRay extensions; other
-        servers ignore them, and their responses do not contain the corresponding keys.
+        ``start``, ``runner``, ``model``, ``limits``, ``tags`` and ``from_task`` are BeRay
+        extensions; other servers ignore them, and their responses do not contain the corresponding
+        keys (``from`` for ``from_task``).
 
         Args:
             goal: The goal in natural language, or a shell command after ``!``.
@@ -607,12 +611,16 @@ class BeRayClient(BaseClient):
             limits: Limits of the task. At a limit, it ends as ``FAILED`` with reason ``budget``;
                 its results are kept.
             tags: Strings that describe the task.
+            from_task: Checkpoint of another task with which the task starts: its files and, if
+                the runner supports it, its conversation. Such as ``{"task": 5, "seq": 17}`` or
+                ``{"task": 5, "checkpoint": "c3"}``; only ``{"task": 5}`` for the newest one.
 
         Returns:
             The new task.
 
         Raises:
-            InvalidArgument: ``tags`` is a string instead of a list.
+            InvalidArgument: ``tags`` is a string instead of a list, or ``from_task`` is invalid.
+            NotFoundError: The task or the checkpoint of ``from_task`` does not exist.
             UnprocessableEntityError: The goal, runner, model, a tool or a limit is invalid.
             OutcomeUnknown: The connection broke, and the server may have created the task.
         """
@@ -623,6 +631,8 @@ class BeRayClient(BaseClient):
             body["start"] = False
         options = {"runner": runner, "model": model, "limits": limits, "tags": tags}
         body |= {name: value for name, value in options.items() if value is not None}
+        if from_task is not None:
+            body["from"] = origin_body(from_task)
         return self._transport.json(
             schema.TASK, "POST", "/tasks/", json=body, idempotency_key=os.urandom(16).hex()
         )
