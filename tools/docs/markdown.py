@@ -7,10 +7,13 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 EXTENSION: Final = "BeRay extension."
 """Sentence in docstrings of fields and calls that are not part of the published API."""
+
+_FIELD: Final = re.compile(r"``(\w+)``: (.+?)(?=\s+``\w+``: |\Z)", re.S)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -45,13 +48,20 @@ def in_one_line(markdown: str) -> str:
 def field_docstrings(cls: type[Any]) -> dict[str, str]:
     """Return the docstrings below the fields of a class, in one line, by the names of the fields.
 
-    Those of its base classes are included, as far as their source is Python.
+    Those of its base classes are included, as far as their source is Python. A TypedDict that is
+    created by a call, because of a key that is a keyword, has them in its docstring, such as
+    "``from``: the origin."
     """
     found: dict[str, str] = {}
     for base in reversed([base for base in _bases(cls) if base.__module__.startswith("beray.")]):
-        tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        except OSError:
+            docstring = _docstring_of_assignment(base)
+            found |= {name: in_one_line(text) for name, text in _FIELD.findall(docstring)}
+            continue
         assert isinstance(tree, ast.ClassDef)
-        for statement, following in zip(tree.body, tree.body[1:], strict=False):
+        for statement, following in pairwise(tree.body):
             match statement, following:
                 case (
                     ast.AnnAssign(target=ast.Name(id=name)),
@@ -59,6 +69,21 @@ def field_docstrings(cls: type[Any]) -> dict[str, str]:
                 ):
                     found[name] = in_one_line(from_docstring(text))
     return found
+
+
+def _docstring_of_assignment(cls: type[Any]) -> str:
+    """Return the docstring below the assignment of a class that is created by a call."""
+    module = inspect.getmodule(cls)
+    assert module is not None
+    statements = ast.parse(inspect.getsource(module)).body
+    for statement, following in pairwise(statements):
+        match statement, following:
+            case (
+                ast.Assign(targets=[ast.Name(id=cls.__name__)]),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                return text
+    return ""
 
 
 def _bases(cls: type[Any]) -> list[type[Any]]:
