@@ -17,8 +17,10 @@ from beray import schema, waiting
 from beray.account_schema import SignedInDevice
 from beray.administration import ServerAdministration
 from beray.api_keys import new_key_body
+from beray.checkpoint_positions import origin_body
 from beray.config import Profiles, resolve
 from beray.exceptions import AuthenticationError, InvalidArgument, UnprocessableEntityError
+from beray.history_schema import Checkpoint, Diff, RestoreResult
 from beray.http.request import Timeout
 from beray.http.response_body import MAX_JSON_BYTES, MAX_MEMORY_BYTES
 from beray.http.retry import MAX_RETRIES
@@ -59,7 +61,7 @@ from beray.task_files import TaskFiles, request_body
 from beray.transfers.download import download
 from beray.transfers.local_names import on_wire
 from beray.transfers.transfer import Transfer
-from beray.workspace_history import origin_body
+from beray.workspace_history import TaskHistory
 
 if TYPE_CHECKING:
     from beray.transfers.sync_folder import UploadedFolder
@@ -156,6 +158,7 @@ class BeRayClient(BaseClient):
         )
         self._session = self._transport.session
         self._files = TaskFiles(self._transport)
+        self._history = TaskHistory(self._transport)
         self._own_account = OwnAccount(self._transport)
         self.admin = ServerAdministration(self._transport)
         if token is not None:
@@ -926,10 +929,114 @@ class BeRayClient(BaseClient):
             schema.TASK, "POST", f"{_chat_path(chat_id)}/messages", json=body
         )
 
+    # History of the work_dir
+
+    def list_checkpoints(self, task_id: int | str) -> list[Checkpoint]:
+        """Return the checkpoints of a task, oldest first. BeRay extension.
+
+        The server makes a checkpoint of the work_dir at the start, after each step that changed
+        files, and at the end.
+
+        Args:
+            task_id: Id of the task.
+
+        Raises:
+            NotFoundError: The task does not exist, or the server does not support this request.
+        """
+        return self._history.checkpoints(task_id)
+
+    def diff(
+        self,
+        task_id: int | str,
+        *,
+        from_: int | str | None = None,
+        to: int | str | None = None,
+        paths: Iterable[str] = (),
+    ) -> Diff:
+        """Return the differences between two states of a work_dir. BeRay extension.
+
+        A position is the ``seq`` of an event, for the latest checkpoint at or before it, or the
+        name of a checkpoint such as ``"c3"``.
+
+        Args:
+            task_id: Id of the task.
+            from_: Position of the old state; ``None`` for the first checkpoint.
+            to: Position of the new state; ``None`` for the newest checkpoint.
+            paths: Files and directories to compare; empty for all.
+
+        Raises:
+            InvalidArgument: ``from_`` or ``to`` is not a position, or ``paths`` is a string instead
+                of a list.
+            NotFoundError: The task or a checkpoint does not exist.
+            ConflictError: The server keeps no history.
+        """
+        return self._history.diff(task_id, from_, to, paths)
+
+    def diff_text(
+        self,
+        task_id: int | str,
+        *,
+        from_: int | str | None = None,
+        to: int | str | None = None,
+        paths: Iterable[str] = (),
+    ) -> bytes:
+        """Return the differences between two states as a patch for ``git apply``. BeRay extension.
+
+        Args:
+            task_id: Id of the task.
+            from_: Position of the old state, as for ``diff``.
+            to: Position of the new state.
+            paths: Files and directories to compare; empty for all.
+
+        Raises:
+            InvalidArgument: ``from_`` or ``to`` is not a position, or ``paths`` is a string instead
+                of a list.
+            NotFoundError: The task or a checkpoint does not exist.
+            ConflictError: The server keeps no history.
+            ResponseTooLarge: The patch is larger than ``max_memory_bytes``.
+        """
+        return self._history.diff_text(task_id, from_, to, paths)
+
+    def restore(
+        self,
+        task_id: int | str,
+        to: int | str,
+        *,
+        paths: Iterable[str] = (),
+        dry_run: bool = False,
+    ) -> RestoreResult:
+        """Restore the work_dir, or some paths, to an earlier state. BeRay extension.
+
+        The restored state becomes a new checkpoint, so that a restore can be undone by another one.
+
+        Args:
+            task_id: Id of the task.
+            to: Position of the state, as for ``diff``.
+            paths: Files and directories to restore; empty for all.
+            dry_run: Return the changes without making them.
+
+        Returns:
+            The changed paths and the checkpoints.
+
+        Raises:
+            InvalidArgument: ``to`` is not a position, or ``paths`` is a string instead of a list.
+            NotFoundError: The task or the checkpoint does not exist.
+            ConflictError: The task is running, or the server keeps no history.
+            OutcomeUnknown: The connection broke, and the server may have restored the files.
+            APIError: The server's disk is full (507), or a stored content is damaged (500); nothing
+                was changed.
+        """
+        return self._history.restore(task_id, to, paths, dry_run=dry_run)
+
     # Files: listings
 
     def list_files_tree(
-        self, task_id: int | str, path: str = ".", *, depth: int | None = None
+        self,
+        task_id: int | str,
+        path: str = ".",
+        *,
+        depth: int | None = None,
+        at: int | str | None = None,
     ) -> list[FileItem]:
         """Return all files and directories below a directory of the work_dir, sorted by path.
 
@@ -937,22 +1044,29 @@ class BeRayClient(BaseClient):
             task_id: Id of the task.
             path: Path of the directory.
             depth: Number of levels; 1 for the entries of the directory itself.
+            at: Position in the history: the ``seq`` of an event, or a checkpoint such as ``"c3"``;
+                ``None`` for the current files. BeRay extension: other servers ignore it.
 
         Raises:
-            InvalidArgument: ``depth`` is not positive.
-            NotFoundError: The task or the directory does not exist.
+            InvalidArgument: ``depth`` is not positive, or ``at`` is not a position.
+            NotFoundError: The task, the checkpoint or the directory does not exist.
         """
         if depth is None:
             # The published request first, because published servers support no other.
             try:
-                return list(self._files.tree(task_id, path, page_entries=None))
+                return list(self._files.tree(task_id, path, page_entries=None, at=at))
             except UnprocessableEntityError:
                 # Usually too many entries for one response; other errors occur again.
-                return list(self._files.tree(task_id, path))
-        return list(self._files.tree(task_id, path, depth=depth))
+                return list(self._files.tree(task_id, path, at=at))
+        return list(self._files.tree(task_id, path, depth=depth, at=at))
 
     def iter_files(
-        self, task_id: int | str, path: str = ".", *, depth: int | None = None
+        self,
+        task_id: int | str,
+        path: str = ".",
+        *,
+        depth: int | None = None,
+        at: int | str | None = None,
     ) -> Iterator[FileItem]:
         """Yield the entries of ``list_files_tree``, with only one page in memory at a time.
 
@@ -963,12 +1077,15 @@ class BeRayClient(BaseClient):
             task_id: Id of the task.
             path: Path of the directory.
             depth: Number of levels; 1 for the entries of the directory itself.
+            at: Position in the history: the ``seq`` of an event, or a checkpoint such as ``"c3"``;
+                ``None`` for the current files. BeRay extension: other servers ignore it.
 
         Raises:
-            InvalidArgument: ``depth`` is not positive.
-            NotFoundError: The task or the directory does not exist; raised by the iteration.
+            InvalidArgument: ``depth`` is not positive, or ``at`` is not a position.
+            NotFoundError: The task, the checkpoint or the directory does not exist; raised by the
+                iteration.
         """
-        return self._files.tree(task_id, path, depth=depth)
+        return self._files.tree(task_id, path, depth=depth, at=at)
 
     def list_files_page(
         self,
@@ -978,6 +1095,7 @@ class BeRayClient(BaseClient):
         depth: int | None = None,
         limit: int | None = None,
         after: str | None = None,
+        at: int | str | None = None,
     ) -> FilePage:
         """Return one page of the entries of ``list_files_tree``.
 
@@ -987,20 +1105,27 @@ class BeRayClient(BaseClient):
             task_id: Id of the task.
             path: Path of the directory.
             depth: Number of levels; 1 for the entries of the directory itself.
+            at: Position in the history: the ``seq`` of an event, or a checkpoint such as ``"c3"``;
+                ``None`` for the current files. BeRay extension: other servers ignore it.
             limit: Maximum number of entries; the server may apply a lower one.
             after: ``after`` of the previous page; ``None`` for the first page.
 
         Raises:
-            InvalidArgument: ``depth`` is not positive.
-            NotFoundError: The task or the directory does not exist.
+            InvalidArgument: ``depth`` is not positive, or ``at`` is not a position.
+            NotFoundError: The task, the checkpoint or the directory does not exist.
             UnprocessableEntityError: ``after`` is not a position, or ``limit`` is not positive.
         """
-        return self._files.tree_page(task_id, path, depth=depth, limit=limit, after=after)
+        return self._files.tree_page(task_id, path, depth=depth, limit=limit, after=after, at=at)
 
     # Files: contents in memory
 
     def get_file_content(
-        self, task_id: int | str, path: str, *, stream: bool = False
+        self,
+        task_id: int | str,
+        path: str,
+        *,
+        stream: bool = False,
+        at: int | str | None = None,
     ) -> requests.Response:
         """Return the response whose ``content`` is a file.
 
@@ -1008,15 +1133,23 @@ class BeRayClient(BaseClient):
             task_id: Id of the task.
             path: Path of the file.
             stream: True leaves the body to be read, and closed, by the caller.
+            at: Position in the history: the ``seq`` of an event, or a checkpoint such as ``"c3"``;
+                ``None`` for the current files. BeRay extension: other servers ignore it.
 
         Raises:
-            NotFoundError: The task or the file does not exist.
+            InvalidArgument: ``at`` is not a position.
+            NotFoundError: The task, the checkpoint or the file does not exist.
             ResponseTooLarge: The file is larger than ``max_memory_bytes``; not with ``stream``.
         """
-        return self._files.content(task_id, path, stream=stream)
+        return self._files.content(task_id, path, at=at, stream=stream)
 
     def download_files_as_zip(
-        self, task_id: int | str, paths: Iterable[str] | None = None, *, stream: bool = False
+        self,
+        task_id: int | str,
+        paths: Iterable[str] | None = None,
+        *,
+        stream: bool = False,
+        at: int | str | None = None,
     ) -> requests.Response:
         """Return the response whose ``content`` is a ZIP archive of files.
 
@@ -1024,13 +1157,15 @@ class BeRayClient(BaseClient):
             task_id: Id of the task.
             paths: Paths of files and directories; ``None`` for the whole work_dir.
             stream: True leaves the body to be read, and closed, by the caller.
+            at: Position in the history: the ``seq`` of an event, or a checkpoint such as ``"c3"``;
+                ``None`` for the current files. BeRay extension: other servers ignore it.
 
         Raises:
-            InvalidArgument: ``paths`` is a string instead of a list.
-            NotFoundError: The task or a path does not exist.
+            InvalidArgument: ``paths`` is a string instead of a list, or ``at`` is not a position.
+            NotFoundError: The task, the checkpoint or a path does not exist.
             ResponseTooLarge: The archive is larger than ``max_memory_bytes``; not with ``stream``.
         """
-        return self._files.archive(task_id, paths, stream=stream)
+        return self._files.archive(task_id, paths, at=at, stream=stream)
 
     def upload_file(
         self,
@@ -1087,6 +1222,7 @@ class BeRayClient(BaseClient):
         overwrite: bool = False,
         verify: bool = False,
         transfer: Transfer | None = None,
+        at: int | str | None = None,
     ) -> Path:
         """Download a file to ``target``, where it appears only when it is complete.
 
@@ -1100,6 +1236,8 @@ class BeRayClient(BaseClient):
             overwrite: Replace an existing file.
             verify: Check the SHA-256 of the file, which is requested from the server.
             transfer: Reports progress and cancels the download.
+            at: Position in the history: the ``seq`` of an event, or a checkpoint such as ``"c3"``;
+                ``None`` for the current files. BeRay extension: other servers ignore it.
 
         Returns:
             The local path.
@@ -1108,17 +1246,18 @@ class BeRayClient(BaseClient):
             FileExistsError: ``target`` exists and ``overwrite`` is False.
             IsADirectoryError: ``target`` is a directory.
             FileNotFoundError: The directory of ``target`` does not exist.
-            NotFoundError: The task or the file does not exist.
+            InvalidArgument: ``at`` is not a position.
+            NotFoundError: The task, the checkpoint or the file does not exist.
             TransferError: The file could not be downloaded completely, or is not intact.
             TransferCancelled: ``transfer`` was cancelled.
         """
         handle = transfer or Transfer()
         return download(
             lambda headers: self._files.content(
-                task_id, path, headers=headers, stream=True, cancel=handle.cancel_token
+                task_id, path, at=at, headers=headers, stream=True, cancel=handle.cancel_token
             ),
             target,
-            source=f"{self.base_url} {task_id} {path}",
+            source=f"{self.base_url} {task_id} {path}" + ("" if at is None else f" {at}"),
             overwrite=overwrite,
             verify=verify,
             transfer=handle,
@@ -1132,6 +1271,7 @@ class BeRayClient(BaseClient):
         *,
         overwrite: bool = False,
         transfer: Transfer | None = None,
+        at: int | str | None = None,
     ) -> Path:
         """Download a ZIP archive of files to ``target``, where it appears when it is complete.
 
@@ -1141,21 +1281,23 @@ class BeRayClient(BaseClient):
             paths: Paths of files and directories; ``None`` for the whole work_dir.
             overwrite: Replace an existing file.
             transfer: Reports progress and cancels the download.
+            at: Position in the history: the ``seq`` of an event, or a checkpoint such as ``"c3"``;
+                ``None`` for the current files. BeRay extension: other servers ignore it.
 
         Returns:
             The local path.
 
         Raises:
             FileExistsError: ``target`` exists and ``overwrite`` is False.
-            InvalidArgument: ``paths`` is a string instead of a list.
-            NotFoundError: The task or a path does not exist.
+            InvalidArgument: ``paths`` is a string instead of a list, or ``at`` is not a position.
+            NotFoundError: The task, the checkpoint or a path does not exist.
             TransferError: The archive could not be downloaded completely.
             TransferCancelled: ``transfer`` was cancelled.
         """
         handle = transfer or Transfer()
         return download(
             lambda headers: self._files.archive(
-                task_id, paths, headers=headers, stream=True, cancel=handle.cancel_token
+                task_id, paths, at=at, headers=headers, stream=True, cancel=handle.cancel_token
             ),
             target,
             source=f"{self.base_url} {task_id} zip",
@@ -1173,6 +1315,7 @@ class BeRayClient(BaseClient):
         overwrite: bool = False,
         max_bytes: int | None = None,
         transfer: Transfer | None = None,
+        at: int | str | None = None,
     ) -> Path:
         """Download files into a local directory: all of them, or none.
 
@@ -1183,6 +1326,8 @@ class BeRayClient(BaseClient):
             overwrite: Replace existing files.
             max_bytes: Maximum size of all files together, in bytes; 16 GiB by default.
             transfer: Reports progress and cancels the download.
+            at: Position in the history: the ``seq`` of an event, or a checkpoint such as ``"c3"``;
+                ``None`` for the current files. BeRay extension: other servers ignore it.
 
         Returns:
             The local directory.
@@ -1190,8 +1335,8 @@ class BeRayClient(BaseClient):
         Raises:
             FileExistsError: Files exist in ``target`` and ``overwrite`` is False.
             NotADirectoryError: ``target`` is a file.
-            InvalidArgument: ``paths`` is a string instead of a list.
-            NotFoundError: The task or a path does not exist.
+            InvalidArgument: ``paths`` is a string instead of a list, or ``at`` is not a position.
+            NotFoundError: The task, the checkpoint or a path does not exist.
             TransferError: The download or the extraction failed; see
                 :func:`beray.transfers.archive.extract_archive`.
             TransferCancelled: ``transfer`` was cancelled.
@@ -1202,7 +1347,7 @@ class BeRayClient(BaseClient):
         limit = archive.MAX_BYTES if max_bytes is None else max_bytes
         with tempfile.TemporaryDirectory(prefix="beray-") as directory:
             zip_path = Path(directory, "files.zip")
-            self.download_zip(task_id, zip_path, paths, transfer=transfer)
+            self.download_zip(task_id, zip_path, paths, transfer=transfer, at=at)
             with zip_path.open("rb") as file:
                 return archive.extract_archive(
                     file, target, overwrite=overwrite, max_bytes=limit, transfer=transfer

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 import requests
 
 from beray import schema
+from beray.checkpoint_positions import checked_position
 from beray.exceptions import APIError, InvalidArgument
 from beray.http.connection import CancelToken
 from beray.http.transport import Transport, quote_path_segment
@@ -50,6 +51,7 @@ class TaskFiles:
         *,
         depth: int | None = None,
         page_entries: int | None = _PAGE_ENTRIES,
+        at: int | str | None = None,
         **options: Any,
     ) -> Iterator[FileItem]:
         """Return an iterator over the entries below a directory, sorted by path.
@@ -59,13 +61,14 @@ class TaskFiles:
             path: Path of the directory.
             depth: Number of levels; ``None`` for all.
             page_entries: Number of entries per request; ``None`` leaves it to the server.
+            at: Position in the history; ``None`` for the current files.
             options: Options of ``Transport.request``.
 
         Raises:
-            InvalidArgument: ``depth`` is not positive.
+            InvalidArgument: ``depth`` is not positive, or ``at`` is not a position.
         """
         url_path = _files_path(task_id, "tree")
-        params = _tree_params(path, depth, page_entries)
+        params = _tree_params(path, depth, page_entries) | _at(at)
         pages = self._transport.pages(schema.FILE_ITEMS, url_path, params, **options)
         return (item for page in pages for item in _limit_depth(page, path, depth))
 
@@ -77,30 +80,44 @@ class TaskFiles:
         depth: int | None,
         limit: int | None,
         after: str | None,
+        at: int | str | None = None,
     ) -> FilePage:
         """Return one page of ``tree``; see ``BeRayClient.list_files_page``."""
-        params = _tree_params(path, depth, limit, after)
+        params = _tree_params(path, depth, limit, after) | _at(at)
         url_path = _files_path(task_id, "tree")
         items, following = self._transport.page(schema.FILE_ITEMS, url_path, params)
         return FilePage(_limit_depth(items, path, depth), (following or {}).get("after"))
 
-    def content(self, task_id: int | str, path: str, **options: Any) -> requests.Response:
-        """Return the response with a file; ``options`` are those of ``Transport.request``."""
-        params = {"path": to_wire_name(path)}
+    def content(
+        self, task_id: int | str, path: str, *, at: int | str | None = None, **options: Any
+    ) -> requests.Response:
+        """Return the response with a file; ``options`` are those of ``Transport.request``.
+
+        Raises:
+            InvalidArgument: ``at`` is not a position.
+        """
+        params = {"path": to_wire_name(path)} | _at(at)
         url_path = _files_path(task_id, "content")
         return self._transport.request("GET", url_path, params=params, **options)
 
     def archive(
-        self, task_id: int | str, paths: Iterable[str] | None, **options: Any
+        self,
+        task_id: int | str,
+        paths: Iterable[str] | None,
+        *,
+        at: int | str | None = None,
+        **options: Any,
     ) -> requests.Response:
         """Return the response with a ZIP archive of ``paths``, or of the whole work_dir.
 
         Raises:
-            InvalidArgument: ``paths`` is a string instead of a list.
+            InvalidArgument: ``paths`` is a string instead of a list, or ``at`` is not a position.
         """
         if isinstance(paths, (str, bytes)):
             raise InvalidArgument(f"paths must be a list of paths, got {paths!r}")
         body = {"paths": [to_wire_name(path) for path in paths or ()]}
+        if params := _at(at):
+            options["params"] = params
         url_path = _files_path(task_id, "download")
         return self._transport.request("POST", url_path, json=body, **options)
 
@@ -224,6 +241,11 @@ def request_body(content: str | bytes | BinaryIO) -> Any:
 
 def _files_path(task_id: int | str, resource: str) -> str:
     return f"/tasks/{quote_path_segment(task_id)}/files/{resource}"
+
+
+def _at(position: int | str | None) -> dict[str, Any]:
+    """Return the parameter for a position in the history; empty for the current files."""
+    return {} if position is None else {"at": checked_position("at", position)}
 
 
 def _tree_params(

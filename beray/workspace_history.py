@@ -1,67 +1,95 @@
-"""Positions in the history of a work_dir. BeRay extension."""
+"""Requests for the history of the work_dirs of tasks. BeRay extension."""
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any
 
+from beray import history_schema
+from beray.checkpoint_positions import checked_position
 from beray.exceptions import InvalidArgument
-from beray.schema import TaskOrigin
-
-MAX_SEQ: Final = 2**63 - 1
-_CHECKPOINT: Final = re.compile(r"c[1-9][0-9]{0,17}")
-_MAX_SHOWN_CHARACTERS: Final = 100
+from beray.history_schema import Checkpoint, Diff, RestoreResult
+from beray.http.transport import Transport, quote_path_segment
+from beray.transfers.wire_names import to_wire_name
 
 
-def checked_position(name: str, position: int | str) -> int | str:
-    """Return a position, a ``seq`` or the name of a checkpoint, if it is valid.
+class TaskHistory:
+    """Requests for checkpoints, which ``BeRayClient`` composes to its methods.
 
     Args:
-        name: Name of the argument, for the message.
-        position: The position.
-
-    Raises:
-        InvalidArgument: The position is neither an integer of at least 0, nor ``c`` and a number.
+        transport: Sends the requests.
     """
-    if isinstance(position, str):
-        is_valid = _CHECKPOINT.fullmatch(position) is not None
-    else:
-        is_integer = isinstance(position, int) and not isinstance(position, bool)
-        is_valid = is_integer and 0 <= position <= MAX_SEQ
-    if not is_valid:
-        raise InvalidArgument(
-            f"{name} must be the seq of an event, such as 17, or the name of a checkpoint, such as "
-            f"'c3'; got {repr(position)[:_MAX_SHOWN_CHARACTERS]}"
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def checkpoints(self, task_id: int | str) -> list[Checkpoint]:
+        """Return all checkpoints of a task, oldest first."""
+        path = _history_path(task_id, "checkpoints")
+        pages = self._transport.pages(history_schema.CHECKPOINTS, path)
+        return [checkpoint for page in pages for checkpoint in page]
+
+    def diff(
+        self,
+        task_id: int | str,
+        from_: int | str | None,
+        to: int | str | None,
+        paths: Iterable[str],
+    ) -> Diff:
+        """Return the differences between two checkpoints; see ``BeRayClient.diff``."""
+        params = _diff_params(from_, to, paths)
+        return self._transport.json(
+            history_schema.DIFF, "GET", _history_path(task_id, "diff"), params=params
         )
-    return position
+
+    def diff_text(
+        self,
+        task_id: int | str,
+        from_: int | str | None,
+        to: int | str | None,
+        paths: Iterable[str],
+    ) -> bytes:
+        """Return the differences as a patch; see ``BeRayClient.diff_text``."""
+        params = _diff_params(from_, to, paths) | {"format": "unified"}
+        url_path = _history_path(task_id, "diff")
+        return self._transport.request("GET", url_path, params=params).content
+
+    def restore(
+        self, task_id: int | str, to: int | str, paths: Iterable[str], *, dry_run: bool
+    ) -> RestoreResult:
+        """Restore a checkpoint; see ``BeRayClient.restore``."""
+        body: dict[str, Any] = {"to": checked_position("to", to)}
+        if wire_paths := _wire_paths(paths):
+            body["paths"] = wire_paths
+        if dry_run:
+            body["dry_run"] = True
+        # A repeated restore could undo uploads that were made after the first one.
+        return self._transport.json(
+            history_schema.RESTORE_RESULT,
+            "POST",
+            _history_path(task_id, "restore"),
+            json=body,
+            idempotent=dry_run,
+        )
 
 
-def origin_body(from_task: TaskOrigin) -> dict[str, Any]:
-    """Return ``from`` of the request that creates a task.
+def _history_path(task_id: int | str, resource: str) -> str:
+    return f"/tasks/{quote_path_segment(task_id)}/{resource}"
 
-    Raises:
-        InvalidArgument: ``from_task`` has no ``task``, has both ``seq`` and ``checkpoint``, or has
-            an invalid position.
-    """
-    if not isinstance(from_task, dict) or "task" not in from_task:
-        raise InvalidArgument(
-            "from_task must be a dictionary with the id of a task, such as "
-            f"{{'task': 5, 'seq': 17}}; got {repr(from_task)[:_MAX_SHOWN_CHARACTERS]}"
-        )
-    body: dict[str, Any] = {"task": from_task["task"]}
-    positions = {name: from_task.get(name) for name in ("seq", "checkpoint")}
-    given = {name: value for name, value in positions.items() if value is not None}
-    if len(given) > 1:
-        raise InvalidArgument(
-            "from_task must have either 'seq' or 'checkpoint', got "
-            f"{given['seq']!r:.40} and {given['checkpoint']!r:.40}"
-        )
-    for name, position in given.items():
-        expected = int if name == "seq" else str
-        if not isinstance(position, expected):
-            raise InvalidArgument(
-                f"from_task[{name!r}] must be {'an integer' if name == 'seq' else 'a string'}, got "
-                f"{repr(position)[:_MAX_SHOWN_CHARACTERS]}"
-            )
-        body[name] = checked_position(f"from_task[{name!r}]", position)
-    return body
+
+def _diff_params(
+    from_: int | str | None, to: int | str | None, paths: Iterable[str]
+) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    for name, argument, position in (("from", "from_", from_), ("to", "to", to)):
+        if position is not None:
+            params[name] = checked_position(argument, position)
+    if wire_paths := _wire_paths(paths):
+        params["path"] = wire_paths
+    return params
+
+
+def _wire_paths(paths: Iterable[str]) -> list[str]:
+    if isinstance(paths, (str, bytes)):
+        raise InvalidArgument(f"paths must be a list of paths, got {paths!r}")
+    return [to_wire_name(path) for path in paths]
