@@ -128,7 +128,7 @@ def test_calls_outside_of_the_published_api_are_marked_as_extensions() -> None:
 def test_the_page_of_the_http_api_has_the_statuses_of_each_call() -> None:
     text = section(page("http-api.md"), "`POST /api/v1/tasks/`")
     statuses = re.findall(r"^\| (\d{3}) ", text, re.M)
-    assert statuses == ["200", "401", "409", "422", "429", "503"]
+    assert statuses == ["200", "401", "404", "409", "422", "429", "503", "507"]
     assert "[TaskRequest](#taskrequest)" in text
     assert "`Idempotency-Key`" in text
 
@@ -154,7 +154,7 @@ def test_the_page_of_the_http_api_has_the_credentials_of_each_call() -> None:
 def test_each_call_belongs_to_a_group_of_the_page() -> None:
     schema = create_app(Activity()).openapi()
     assert {tag for call in http_api_page.calls(schema) for tag in call[2]["tags"]} == {
-        "accounts", "administration", "tasks", "files", "chats", "gateway", "server",
+        "accounts", "administration", "tasks", "files", "history", "chats", "gateway", "server",
     }  # fmt: skip
 
 

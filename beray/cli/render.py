@@ -240,9 +240,22 @@ def _update_text(payload: object) -> str:
             size = payload.get("size")
             size_note = f" ({size} bytes)" if isinstance(size, int) else ""
             return f"{payload.get('change')} {payload.get('path')}{size_note}"
+        if payload.get("kind") == "checkpoint":
+            return _checkpoint_text(payload)
         if isinstance(payload.get("message"), str):
             return f"{payload.get('kind', 'update')}: {payload['message']}"
     return f"update {short_json(payload)}"
+
+
+def _checkpoint_text(payload: dict[Any, Any]) -> str:
+    """Return the name of a checkpoint with the numbers of changed files and lines."""
+    counts = [payload.get(name) for name in ("added", "modified", "deleted")]
+    files = sum(count for count in counts if isinstance(count, int))
+    text = f"{payload.get('checkpoint')}: {files} {'file' if files == 1 else 'files'} changed"
+    added, deleted = payload.get("lines_added"), payload.get("lines_deleted")
+    if isinstance(added, int) and isinstance(deleted, int):
+        text += f", +{added} -{deleted}"
+    return text
 
 
 def describe_call(name: str, arguments: str) -> str:

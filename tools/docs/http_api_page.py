@@ -27,6 +27,7 @@ _TITLES: Final = {
     "administration": "Administration",
     "tasks": "Tasks",
     "files": "Files of tasks",
+    "history": "History of work_dirs",
     "chats": "Chats",
     "gateway": "Gateway",
     "server": "Server",

@@ -58,8 +58,8 @@ async def list_checkpoints(
     """List the recorded states of the work_dir, oldest first.
 
     A checkpoint is recorded at the start of a run, after each step and each upload that changed
-    files, at the end, and by a restore. `Link` has the URL of the next page, if any. BeRay
-    extension.
+    files, at the end, and by a restore. `Link` has the URL of the next page, if any.
+    BeRay extension.
     """
     await app.checkpoints.settle(task.id)
     rows = await run_in_threadpool(app.history.positions.list_page, task.id, after, limit + 1)
@@ -105,8 +105,8 @@ class RestoreRequest(BaseModel):
 async def restore(task: TaskOfFiles, app: AppServices, body: RestoreRequest) -> RestoreResult:
     """Restore files of the work_dir, or all of it, to the state of a checkpoint.
 
-    The state before and the result are recorded as checkpoints, so a restore can be undone. BeRay
-    extension.
+    The state before and the result are recorded as checkpoints, so a restore can be undone.
+    BeRay extension.
     """
     require_history(app)
     await app.checkpoints.settle(task.id)

@@ -91,7 +91,10 @@ def tokens(models: ModelServer) -> int:
 def objects(models: ModelServer) -> list[str]:
     database = sqlite3.connect(models.server.data_dir / "beray.sqlite3")
     try:
-        return [key for (key,) in database.execute("SELECT key FROM objects")]
+        return [
+            key
+            for (key,) in database.execute("SELECT key FROM objects WHERE key NOT LIKE 'history/%'")
+        ]
     finally:
         database.close()
 

@@ -71,7 +71,7 @@ def test_hello_world(models: ModelServer, client: BeRayClient) -> None:
         limits={"tokens": 10_000, "cost_usd": 1.5},
     )  # fmt: skip
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-    main_events = [event for event in events if event.get("source") != "files"]
+    main_events = [event for event in events if event.get("source") not in ("files", "history")]
     assert kinds(main_events) == [
         "TASK_STATUS", "TEXT_CHUNK",
         "TOOL_CALL_CHUNK", "TOOL_RESULT",
