@@ -70,5 +70,6 @@ class TaskForks:
             task.id,
             task.user_id,
             origin.checkpoint.root,
+            source=origin.task.id,
             is_cancelled=is_unwanted,
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from beray.server.workspace.history.local_copies import KnownFiles, known_files
 from beray.server.workspace.history.scan import KnownWorkDir
 
 MAX_ENTRIES: Final = 500_000
@@ -43,6 +44,13 @@ class KnownWorkDirs:
         with self._lock:
             self._sizes.pop(task_id, None)
             return self._states.pop(task_id, None) or KnownWorkDir()
+
+    def files(self, task_id: int) -> KnownFiles:
+        """Return the files of a work_dir whose content is certain, as far as it is in memory."""
+        with self.exclusive(task_id):
+            with self._lock:
+                known = self._states.get(task_id)
+            return known_files(known.root) if known is not None else {}
 
     def put(self, task_id: int, known: KnownWorkDir, entries: int) -> None:
         """Keep the state of a work_dir with this number of entries."""

@@ -22,6 +22,7 @@ from beray.server.workspace.disk_quota import DiskQuota
 from beray.server.workspace.disk_usage import BLOCK_BYTES, DiskUsage
 from beray.server.workspace.history.entries import Entry
 from beray.server.workspace.history.errors import DamagedContent
+from beray.server.workspace.history.local_copies import LocalCopies
 from beray.server.workspace.history.reader import Change, CheckpointReader
 from beray.server.workspace.ownership import inherit_owner
 from beray.server.workspace.safe_open import open_directory
@@ -76,6 +77,7 @@ class Restorer:
         staging: Directory for new contents, on the same file system. It must not exist.
         reader: Reader of the contents.
         quota: Quota of the work_dir; None for no quota.
+        copies: Files of another work_dir that have some of the contents.
         is_cancelled: Returns True if the restore is no longer wanted; called before changes.
     """
 
@@ -86,12 +88,14 @@ class Restorer:
         reader: CheckpointReader,
         *,
         quota: DiskQuota | None = None,
+        copies: LocalCopies | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._work_dir = work_dir
         self._staging = staging
         self._reader = reader
         self._quota = quota
+        self._copies = copies
         self._is_cancelled = is_cancelled
         self._staged: dict[bytes, Path] = {}
 
@@ -142,9 +146,7 @@ class Restorer:
         path = self._staging / str(number)
         try:
             with path.open("xb") as file:
-                for piece in self._reader.content(entry):
-                    _write_sparse(file.fileno(), piece)
-                os.ftruncate(file.fileno(), entry.size)
+                self._write(file.fileno(), change.path, entry)
                 inherit_owner(file.fileno(), self._work_dir)
                 os.fchmod(file.fileno(), entry.mode)
                 os.utime(file.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
@@ -152,6 +154,16 @@ class Restorer:
             name = wire_names.encode(change.path)
             raise DamagedContent(f"{name!r} cannot be restored: {error.reason}") from None
         self._staged[change.path] = path
+
+    def _write(self, file: int, path: bytes, entry: Entry) -> None:
+        """Write the content of an entry to an empty file."""
+        if self._copies is not None and self._copies.copy(path, entry, file):
+            return
+        os.ftruncate(file, 0)
+        os.lseek(file, 0, os.SEEK_SET)
+        for piece in self._reader.content(entry):
+            _write_sparse(file, piece)
+        os.ftruncate(file, entry.size)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Apply changes whose contents are staged.

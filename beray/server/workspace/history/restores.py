@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final, NamedTuple
 
 import structlog
@@ -19,10 +19,11 @@ from beray.server.workspace import safe_open, tree
 from beray.server.workspace.history.blobs import BlobStore
 from beray.server.workspace.history.errors import DamagedContent
 from beray.server.workspace.history.known_work_dirs import KnownWorkDirs
+from beray.server.workspace.history.local_copies import LocalCopies
 from beray.server.workspace.history.reader import Change, CheckpointReader
 from beray.server.workspace.history.recorder import CheckpointRecorder
 from beray.server.workspace.history.restore import ContentNotStored, Parts, Restorer, select
-from beray.server.workspace.safe_open import MissingPath, quote_path
+from beray.server.workspace.safe_open import MissingPath, PathError, quote_path
 from beray.server.workspace.workspace import Workspaces
 from beray.transfers import wire_names
 
@@ -125,6 +126,7 @@ class WorkDirRestores:
         user_id: int,
         root: bytes,
         *,
+        source: int | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> StoredCheckpoint:
         """Write the files of a checkpoint into the empty work_dir of a new task.
@@ -135,6 +137,7 @@ class WorkDirRestores:
             task_id: Id of the new task.
             user_id: User of the task.
             root: Manifest of the checkpoint.
+            source: Task of the checkpoint. Files that it still has are copied from its work_dir.
             is_cancelled: Returns True if the task is no longer wanted.
 
         Raises:
@@ -143,13 +146,24 @@ class WorkDirRestores:
             RestoreCancelled: ``is_cancelled`` returned True.
             OSError: The contents cannot be written.
         """
-        with self._known.exclusive(task_id):
+        with ExitStack() as opened:
+            copies = self._local_copies(source, opened)
+            opened.enter_context(self._known.exclusive(task_id))
             reader = CheckpointReader(self._blobs, user_id)
             changes = _possible(list(reader.changes(b"", root)))
             return self._change(
                 task_id, user_id, changes, root, None, seq=0, reason="fork",
-                is_cancelled=is_cancelled,
+                copies=copies, is_cancelled=is_cancelled,
             )  # fmt: skip
+
+    def _local_copies(self, source: int | None, opened: ExitStack) -> LocalCopies | None:
+        if source is None:
+            return None
+        try:
+            work_dir = opened.enter_context(self._workspaces.open(source))
+        except PathError:
+            return None  # the contents are in the blobs
+        return LocalCopies(work_dir.descriptor, self._known.files(source))
 
     def complete_interrupted(self, users: dict[int, int]) -> None:
         """Complete the restores that the end of an earlier server interrupted.
@@ -195,6 +209,7 @@ class WorkDirRestores:
         seq: int,
         reason: str,
         undo: bytes | None = None,
+        copies: LocalCopies | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> StoredCheckpoint:
         """Apply changes and record the new state.
@@ -208,6 +223,7 @@ class WorkDirRestores:
             seq: ``seq`` of the last event.
             reason: Occasion.
             undo: Manifest of the state to return to if a change fails.
+            copies: Files of another work_dir that have some of the contents.
             is_cancelled: Returns True if the restore is no longer wanted.
         """
         with self._workspaces.open(task_id) as work_dir:
@@ -218,6 +234,7 @@ class WorkDirRestores:
                 staging / str(task_id),
                 CheckpointReader(self._blobs, user_id),
                 quota=self._workspaces.quota(task_id),
+                copies=copies,
                 is_cancelled=is_cancelled,
             )
             with restorer.staged(changes):

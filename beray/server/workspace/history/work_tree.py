@@ -82,6 +82,10 @@ class Directory:
         """Return an iterator over the names of all entries."""
         return (name for bucket in self._buckets for name in bucket)
 
+    def items(self) -> Iterator[tuple[bytes, KnownEntry]]:
+        """Return an iterator over the names and entries."""
+        return (item for bucket in self._buckets for item in bucket.items())
+
     def put(self, name: bytes, entry: KnownEntry, child: Directory | None = None) -> None:
         """Add or replace an entry.
 
