@@ -11,6 +11,7 @@ from benchmarks import (
     dashboard,
     delay,
     events,
+    history,
     imports,
     logins,
     prefabs,
@@ -29,6 +30,7 @@ PARTS = {
     "prefabs": prefabs.measure,
     "logins": logins.measure,
     "readers": readers.measure,
+    "history": history.measure,
 }
 
 

@@ -92,9 +92,10 @@ class TextView:
         if kind == "AGENT_EVENT_TOOL_CALL_CHUNK":
             self._tool_call(event)
             return
-        if event.get("source") == "files":
+        if event.get("source") in ("files", "history"):
             # Changed files may be reported in the middle of a tool call.
-            self.note(summarize(event))
+            if text := summarize(event):
+                self.note(text)
             return
         self._end_tool_call()
         call_id = str(event.get("call_id") or "")
@@ -241,21 +242,10 @@ def _update_text(payload: object) -> str:
             size_note = f" ({size} bytes)" if isinstance(size, int) else ""
             return f"{payload.get('change')} {payload.get('path')}{size_note}"
         if payload.get("kind") == "checkpoint":
-            return _checkpoint_text(payload)
+            return ""  # the changed files were reported; `beray log` lists checkpoints
         if isinstance(payload.get("message"), str):
             return f"{payload.get('kind', 'update')}: {payload['message']}"
     return f"update {short_json(payload)}"
-
-
-def _checkpoint_text(payload: dict[Any, Any]) -> str:
-    """Return the name of a checkpoint with the numbers of changed files and lines."""
-    counts = [payload.get(name) for name in ("added", "modified", "deleted")]
-    files = sum(count for count in counts if isinstance(count, int))
-    text = f"{payload.get('checkpoint')}: {files} {'file' if files == 1 else 'files'} changed"
-    added, deleted = payload.get("lines_added"), payload.get("lines_deleted")
-    if isinstance(added, int) and isinstance(deleted, int):
-        text += f", +{added} -{deleted}"
-    return text
 
 
 def describe_call(name: str, arguments: str) -> str:
