@@ -10,9 +10,11 @@ that an unfinished checkpoint has written, or has found stored, are protected. S
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import threading
+import time
 import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,6 +40,8 @@ COMPRESSION_LEVEL: Final = 3
 CACHE_BYTES: Final = 32 * 1024 * 1024
 """Size of the cache of small blobs, which are mostly manifests."""
 MAX_CACHED_BYTES: Final = 128 * 1024
+RETRY_SECONDS: Final = 60.0
+"""Time after a failure of the store in which no pack is written; runs do not wait for it."""
 
 T = TypeVar("T")
 
@@ -86,6 +90,7 @@ class BlobStore:
         self._cache: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
         self._cached_bytes = 0
         self._cache_lock = threading.Lock()
+        self._failed_until = 0.0
 
     def state(self, user_id: int) -> _UserState:
         """Return the state of a user that writers, readers and collections share."""
@@ -175,8 +180,11 @@ class BlobStore:
             moves: True if the blobs replace their copies in other packs.
 
         Raises:
-            OSError: The pack cannot be stored; none of the blobs is.
+            OSError: The pack cannot be stored, or a pack could not be stored a short time ago; none
+                of the blobs is.
         """
+        if time.monotonic() < self._failed_until:
+            raise OSError(errno.EAGAIN, "the object store did not respond a short time ago")
         compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
         parts: list[bytes] = []
         blobs: list[NewBlob] = []
@@ -194,7 +202,9 @@ class BlobStore:
         pack_id = self.blobs.begin_pack(user_id, key)
         try:
             self.objects.write_bytes(key, b"".join(parts))
-        except OSError:
+        except OSError as error:
+            if error.errno is None:  # a store on the network
+                self._failed_until = time.monotonic() + RETRY_SECONDS
             # The next start of the server removes the pack if this fails.
             with suppress(OSError):
                 self.remove_packs({pack_id: key})

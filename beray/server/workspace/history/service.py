@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import structlog
+
 from beray.server.objects.store import BlockingObjects
 from beray.server.storage.blobs import BlobRepository
 from beray.server.storage.checkpoints import CheckpointRepository
@@ -24,6 +26,8 @@ TIGHT: Final = Thinning(newest=1, steps=0)
 """Checkpoints that ended tasks keep if the history of their user is full."""
 FULL_RATIO: Final = 0.8
 """Used part of a user's limit from which on older tasks keep fewer checkpoints."""
+
+log = structlog.get_logger("beray.history")
 
 
 class HistoryLimits(NamedTuple):
@@ -105,11 +109,11 @@ class WorkDirHistory:
 
         Args:
             users: User of each task that exists.
-
-        Raises:
-            OSError: The object store cannot be used.
         """
-        self._blobs.remove_interrupted()
+        try:
+            self._blobs.remove_interrupted()
+        except OSError as error:
+            log.error("incomplete packs of the history could not be removed", problem=str(error))
         self.restores.complete_interrupted(users)
 
     def reader(self, user_id: int) -> CheckpointReader:
