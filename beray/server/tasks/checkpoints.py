@@ -61,6 +61,7 @@ class TaskCheckpoints:
         self._runs: dict[int, RunCheckpoints] = {}
         self._uploads: dict[int, asyncio.Task[None]] = {}
         self._collecting: dict[int, asyncio.Task[None]] = {}
+        self._is_closing = False
 
     @asynccontextmanager
     async def recording(self, task: Task, sink: TaskSink) -> AsyncIterator[None]:
@@ -139,7 +140,7 @@ class TaskCheckpoints:
             user_id: Id of the user.
             ended: Task whose run has ended; None if checkpoints were deleted.
         """
-        if user_id not in self._collecting:
+        if user_id not in self._collecting and not self._is_closing:
             work = asyncio.create_task(self._collect(user_id, ended), name=f"history-{user_id}")
             self._collecting[user_id] = work
             work.add_done_callback(lambda _: self._collecting.pop(user_id, None))
@@ -165,6 +166,7 @@ class TaskCheckpoints:
         try:
             yield
         finally:
+            self._is_closing = True
             for task_id in list(self._uploads):
                 await self.settle(task_id)
             # Work in threads cannot be interrupted, and is short.
@@ -204,6 +206,7 @@ class RunCheckpoints:
         self._cancelled = threading.Event()
         self._hinted = 0
         self._timers: set[asyncio.TimerHandle] = set()
+        self._reports = True
 
     @asynccontextmanager
     async def active(self) -> AsyncIterator[None]:
@@ -221,7 +224,8 @@ class RunCheckpoints:
         await self._finish(worker, reports=True)
 
     async def _finish(self, worker: asyncio.Task[None], *, reports: bool) -> None:
-        ending = asyncio.ensure_future(self._end(worker, reports=reports))
+        self._reports = reports
+        ending = asyncio.ensure_future(self._end(worker))
         try:
             done, _ = await asyncio.wait([ending], timeout=None if reports else END_SECONDS)
         except asyncio.CancelledError:
@@ -232,14 +236,14 @@ class RunCheckpoints:
             self._cancelled.set()
             await asyncio.wait([ending])
 
-    async def _end(self, worker: asyncio.Task[None], *, reports: bool) -> None:
+    async def _end(self, worker: asyncio.Task[None]) -> None:
         for timer in self._timers:
             timer.cancel()
         await self._settled.wait()
         worker.cancel()
         await asyncio.wait([worker])
         always = self._task.chat is None
-        await self._record(self._sink.last_seq, "end", always=always, is_full=True, reports=reports)
+        await self._record(self._sink.last_seq, "end", always=always, is_full=True)
 
     def step_ended(self, seq: int) -> None:
         """Request a checkpoint after the event ``seq``, which reports the end of a step."""
@@ -282,7 +286,6 @@ class RunCheckpoints:
         *,
         always: bool = False,
         is_full: bool = False,
-        reports: bool = True,
     ) -> None:
         """Record a checkpoint and report it in the log; problems are reported and do not raise."""
         is_complete = await self._files.synchronize()
@@ -309,16 +312,17 @@ class RunCheckpoints:
         except (OSError, StorageError, DamagedContent) as error:
             self._changed.lose()
             log.warning("a checkpoint was not recorded", task_id=self._task.id, error=str(error))
-            if reports:
-                await self._report(_not_recorded(error))
+            await self._report(_not_recorded(error))
             return
-        if recorded is not None and reports:
+        if recorded is not None:
             if recorded.has_changes:
                 await self._report(_checkpoint(recorded))
             if recorded.problems:
                 await self._report(_not_stored(recorded.problems))
 
     async def _report(self, payload: dict[str, Any]) -> None:
+        if not self._reports:
+            return
         event = MsgEventCustomUpdate(payload=payload, source="history")
         try:
             await self._sink.emit_between_lines(event)

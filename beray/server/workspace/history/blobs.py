@@ -202,6 +202,9 @@ class BlobStore:
         pack_id = self.blobs.begin_pack(user_id, key)
         try:
             self.objects.write_bytes(key, b"".join(parts))
+        except FileNotFoundError:
+            # A scan would take this for a file of the task that was removed.
+            raise OSError(errno.EIO, "the directory of the object store is missing") from None
         except OSError as error:
             if error.errno is None:  # a store on the network
                 self._failed_until = time.monotonic() + RETRY_SECONDS
