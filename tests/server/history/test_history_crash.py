@@ -21,6 +21,7 @@ from tests.server.history.recorded_work_dir import (
 )
 
 FORK = 2
+STRIDES = pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.long)])
 Operation = Callable[[RecordedWorkDir], Any]
 
 
@@ -62,10 +63,21 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]
     return data, states
 
 
-def killed_at_every_point(
-    template: Path, directory: Path, operation: Operation, check: Callable[[RecordedWorkDir], None]
+def killed_at_points(
+    template: Path,
+    directory: Path,
+    operation: Operation,
+    check: Callable[[RecordedWorkDir], None],
+    stride: int,
 ) -> int:
     """Kill an operation at each point, let the next server recover, and check the result.
+
+    Args:
+        template: Data directory before the operation.
+        directory: Directory for copies of it.
+        operation: The operation.
+        check: Checks the work_dir after the recovery.
+        stride: Distance of the points; 1 for all.
 
     Returns:
         Number of points.
@@ -76,9 +88,9 @@ def killed_at_every_point(
             begin()
             operation(work)
 
-    point = 0
+    point = 1 - stride
     while True:
-        point += 1
+        point += stride
         data = directory / str(point)
         shutil.copytree(template, data, symlinks=True)
         ended = runs_to_end(run, point)
@@ -107,7 +119,10 @@ def assert_restorable(work: RecordedWorkDir, states: list[Any]) -> None:
         assert state_of(work.path) == state
 
 
-def test_kill_during_a_checkpoint(template: tuple[Path, list[Any]], tmp_path: Path) -> None:
+@STRIDES
+def test_kill_during_a_checkpoint(
+    template: tuple[Path, list[Any]], tmp_path: Path, stride: int
+) -> None:
     data, states = template
 
     def operation(work: RecordedWorkDir) -> None:
@@ -122,10 +137,13 @@ def test_kill_during_a_checkpoint(template: tuple[Path, list[Any]], tmp_path: Pa
         work.restore(f"c{newest.number}")
         assert state_of(work.path) == now
 
-    assert killed_at_every_point(data, tmp_path, operation, check) > 10
+    assert killed_at_points(data, tmp_path, operation, check, stride) > 10
 
 
-def test_kill_during_a_restore(template: tuple[Path, list[Any]], tmp_path: Path) -> None:
+@STRIDES
+def test_kill_during_a_restore(
+    template: tuple[Path, list[Any]], tmp_path: Path, stride: int
+) -> None:
     data, states = template
     found = []
 
@@ -133,14 +151,15 @@ def test_kill_during_a_restore(template: tuple[Path, list[Any]], tmp_path: Path)
         found.append(states.index(state_of(work.path)))
         assert_restorable(work, states)
 
-    points = killed_at_every_point(data, tmp_path, lambda work: work.restore("c1"), check)
+    points = killed_at_points(data, tmp_path, lambda work: work.restore("c1"), check, stride)
     assert points > 30
     # Once the restore has begun to change files, it is always completed.
     assert found == sorted(found, reverse=True)
     assert set(found) == {0, 1}
 
 
-def test_kill_during_a_fork(template: tuple[Path, list[Any]], tmp_path: Path) -> None:
+@STRIDES
+def test_kill_during_a_fork(template: tuple[Path, list[Any]], tmp_path: Path, stride: int) -> None:
     data, states = template
 
     def operation(work: RecordedWorkDir) -> None:
@@ -161,10 +180,13 @@ def test_kill_during_a_fork(template: tuple[Path, list[Any]], tmp_path: Path) ->
         if task is not None:
             assert state_of(work.workspaces.path(FORK)) == states[0]
 
-    assert killed_at_every_point(data, tmp_path, operation, check) > 30
+    assert killed_at_points(data, tmp_path, operation, check, stride) > 30
 
 
-def test_kill_during_a_collection(template: tuple[Path, list[Any]], tmp_path: Path) -> None:
+@STRIDES
+def test_kill_during_a_collection(
+    template: tuple[Path, list[Any]], tmp_path: Path, stride: int
+) -> None:
     data, states = template
 
     def operation(work: RecordedWorkDir) -> None:
@@ -175,4 +197,4 @@ def test_kill_during_a_collection(template: tuple[Path, list[Any]], tmp_path: Pa
         work.restore("c2")
         assert state_of(work.path) == states[1]
 
-    assert killed_at_every_point(data, tmp_path, operation, check) > 5
+    assert killed_at_points(data, tmp_path, operation, check, stride) > 5
