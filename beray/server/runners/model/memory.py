@@ -1,4 +1,4 @@
-"""Message history of a chat in pydantic-ai's types, recorded during a run."""
+"""Message history of a chat or task in pydantic-ai's types, recorded during a run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ log = structlog.get_logger("beray.model")
 
 
 class MessageHistory:
-    """Messages of a chat before a run, and recorder of the messages that the run adds.
+    """Messages before a run, and recorder of the messages that the run adds.
 
     Args:
-        path: File of the chat's history; None for a task, which has no persistent history.
-        prompt: Goal or message that the run answers.
+        path: File of the history; None if messages are not recorded.
+        prompt: Goal or message that the run answers. It is recorded unless the history ends with
+            it already.
 
     Attributes:
         messages: Messages before the prompt, with a result for every tool call.
@@ -48,7 +49,7 @@ class MessageHistory:
         records = self._history.records() if self._history is not None else []
         record = {"kind": "user", "text": prompt}
         if records and {**records[-1], "seq": 0} == {**record, "seq": 0}:
-            records.pop()  # the server has recorded the prompt
+            records.pop()  # recorded by the server, or by a run that could not start
         elif self._history is not None:
             self._history.append(record)
         self.messages = messages_of(records)
@@ -160,7 +161,7 @@ def _message(record: Record) -> ModelMessage | None:
                 # From JSON, because binary content is validated differently in Python objects.
                 [decoded] = ModelMessagesTypeAdapter.validate_json(json.dumps([message]))
             except ValidationError:
-                log.error("a message of a chat's history is invalid", kind=record["kind"])
+                log.error("a message of a conversation is invalid", kind=record["kind"])
                 return None
             if isinstance(decoded, ModelResponse) and decoded.state == "suspended":
                 # It was never continued. pydantic-ai accepts no prompt after a suspended answer.
@@ -168,7 +169,7 @@ def _message(record: Record) -> ModelMessage | None:
             if isinstance(decoded, ModelResponse) and decoded.finish_reason == "length":
                 return _without_truncated_calls(decoded)
             return decoded
-    log.error("a record of a chat's history has an unknown kind")
+    log.error("a record of a conversation has an unknown kind")
     return None
 
 
