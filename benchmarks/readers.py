@@ -32,6 +32,7 @@ from beray.server.storage.events import EventRepository
 from beray.server.storage.tables import Task
 from beray.server.storage.task_changes import TaskChangeRepository
 from beray.server.storage.tasks import TaskRepository, TaskSpec
+from beray.server.tasks.conversations import Conversations
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
@@ -147,7 +148,7 @@ async def _in_steps(database: Database, workspaces: Workspaces, task_id: int) ->
         space=DatabaseSpace(database=database),
         reserve=database.reserve,
         workspaces=workspaces,
-        history_path=lambda _: workspaces.root / "no-conversation",
+        conversations=Conversations(workspaces.root / "no-conversation"),
     )
 
     def is_over() -> None:

@@ -58,6 +58,8 @@ from beray.server.storage.tokens import TokenRepository
 from beray.server.storage.usage import UsageRepository
 from beray.server.storage.verification_codes import VerificationCodeRepository
 from beray.server.tasks.checkpoints import TaskCheckpoints
+from beray.server.tasks.conversations import FOLDER as CONVERSATIONS
+from beray.server.tasks.conversations import Conversations
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
@@ -65,7 +67,7 @@ from beray.server.tasks.executor import Executor
 from beray.server.tasks.feed import TaskFeed
 from beray.server.tasks.forks import TaskForks
 from beray.server.tasks.goal_policy import GoalPolicy
-from beray.server.tasks.run import GoalRunner, chat_history_path
+from beray.server.tasks.run import GoalRunner
 from beray.server.tasks.run_policy import SlotLimits
 from beray.server.tasks.service import TaskService
 from beray.server.workspace.history.file_diffs import count_changed_lines
@@ -105,6 +107,7 @@ class Services:
     chat_connections: ChatConnections
     maintenance: Maintenance
     workspaces: Workspaces
+    conversations: Conversations
     history: WorkDirHistory
     checkpoints: TaskCheckpoints
     forks: TaskForks
@@ -204,13 +207,14 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         await run_in_threadpool(history.recover, users)
         checkpoints = TaskCheckpoints(history=history, tasks=task_repository, files=watch)
+        conversations = Conversations(settings.data_dir / CONVERSATIONS)
         deletion = TaskDeletion(
             tasks=task_repository,
             events=event_repository,
             space=DatabaseSpace(database=database),
             reserve=reserve,
             workspaces=workspaces,
-            history_path=partial(chat_history_path, settings),
+            conversations=conversations,
             delete_checkpoints=checkpoints.delete_of_task,
         )
         await run_in_threadpool(deletion.report_unknown, users)
@@ -220,6 +224,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             event_log=event_log,
             runners=runners,
             workspaces=workspaces,
+            conversations=conversations,
             sandbox=sandbox,
             files=watch,
             checkpoints=checkpoints,
@@ -232,6 +237,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             limits=SlotLimits(slots=settings.slots, slots_per_user=settings.slots_per_user),
             tasks=task_repository,
             workspaces=workspaces,
+            conversations=conversations,
             goal_runner=goal_runner,
             end_writer=end_writer,
         )
@@ -242,12 +248,12 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
                 waiting_per_user=settings.queued_per_user,
                 noun="chat messages",
             ),
-            settings=settings,
             tasks=task_repository,
             events=event_repository,
             event_log=event_log,
             feed=feed,
             runners=runners,
+            conversations=conversations,
             goal_runner=goal_runner,
             end_writer=end_writer,
         )
@@ -262,6 +268,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             feed=feed,
             event_log=event_log,
             workspaces=workspaces,
+            conversations=conversations,
             executor=executor,
             end_writer=end_writer,
         )
@@ -306,6 +313,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             chat_connections=ChatConnections(),
             maintenance=Maintenance(),
             workspaces=workspaces,
+            conversations=conversations,
             history=history,
             checkpoints=checkpoints,
             forks=TaskForks(history=history, tasks=task_repository),

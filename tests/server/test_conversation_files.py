@@ -8,9 +8,18 @@ from typing import Any
 
 import pytest
 
+from beray.events import MsgEventCustomUpdate, MsgEventTextChunk
+from beray.server.runners import keeps_conversation
+from beray.server.runners.base import Usage
 from beray.server.runners.chat_history import ChatHistory
 from beray.server.runners.model.memory import MessageHistory
+from beray.server.settings import Settings
+from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks.conversations import Conversations
+from beray.server.tasks.event_sink import TaskSink
+from beray.server.tasks.redaction import StreamRedactor
+from beray.server.tasks.usage_limits import Budget
+from tests.repositories import opened
 from tests.small_disk import fill, mounted
 
 Record = dict[str, Any]
@@ -255,3 +264,41 @@ def test_a_run_does_not_repeat_a_prompt_at_the_end_of_its_history(
     assert MessageHistory(path, "goal").messages == []  # the run could not start before
     assert len(MessageHistory(path, "more").messages) == 1
     assert [record["text"] for record in history.records()] == ["goal", "more"]
+
+
+async def test_a_sink_records_the_position_of_the_last_event_of_the_runner(tmp_path: Path) -> None:
+    recorded: list[int] = []
+
+    async def record(seq: int) -> None:
+        recorded.append(seq)
+
+    with opened(tmp_path / "db.sqlite3") as repositories:
+        task = repositories.tasks.create(repositories.user_id(), TaskSpec("goal"), held=False)
+        log = repositories.new_event_log()
+        log.start()
+        sink = TaskSink(
+            event_log=log,
+            task_id=task.id,
+            output_bytes=100_000,
+            secrets=StreamRedactor(["secret"]),
+            budget=Budget(
+                repository=repositories.usage, settings=Settings(data_dir=tmp_path), task=task
+            ),
+            last_seq=await log.append(task.id, MsgEventCustomUpdate(payload={})),
+            record_position=record,
+        )
+        await sink.charge(Usage())
+        await sink.emit(MsgEventTextChunk(text="se"))  # delayed until the charge
+        await sink.charge(Usage())
+        await sink.emit(MsgEventTextChunk(text="one\n"))
+        await sink.emit_between_lines(MsgEventCustomUpdate(payload={}, source="files"))
+        await sink.charge(Usage())
+        await sink.emit(MsgEventTextChunk.model_validate({"text": "again", "retracts": 1}))
+        await sink.record_position()
+        await log.close()
+    assert recorded == [1, 2, 3, 5]
+
+
+def test_only_the_model_runner_keeps_conversations() -> None:
+    kept = {runner: keeps_conversation(runner) for runner in ("model", "shell", "acp", None)}
+    assert kept == {"model": True, "shell": False, "acp": False, None: False}

@@ -19,6 +19,7 @@ from beray.server.storage.sqlite import space
 from beray.server.storage.tables import StoredEvent
 from beray.server.storage.tasks import TaskSpec
 from beray.server.tasks import deletion as task_deletion
+from beray.server.tasks.conversations import Conversations
 from beray.server.tasks.deletion import RETAINED_FREE_PAGES, TaskDeletion
 from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
@@ -53,7 +54,7 @@ def new_deletion(
         space=repositories.space,
         reserve=repositories.database.reserve,
         workspaces=workspaces,
-        history_path=lambda task_id: tmp_path / f"{task_id}.json",
+        conversations=Conversations(tmp_path),
         delete_checkpoints=no_checkpoints,
     )
 

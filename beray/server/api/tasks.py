@@ -207,6 +207,7 @@ async def create_task(
             initial_state=origin.checkpoint.root if origin is not None else None,
         )
         try:
+            app.conversations.prepare(task.id)
             app.workspaces.create(task.id, user.id)
         except OSError:
             # A task that cannot run is removed, and its key is free for the next attempt.

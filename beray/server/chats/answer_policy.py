@@ -12,16 +12,16 @@ from beray.events import Event, MsgError, MsgUserMessage, TaskStatusChanged
 from beray.schema import from_workspace
 from beray.server.chats.transcript import transcript
 from beray.server.runners import Outcome, Runners
-from beray.server.runners.chat_history import ChatHistory, Record
-from beray.server.settings import Settings
+from beray.server.runners.chat_history import Record
 from beray.server.storage.events import EventRepository
 from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.tables import Task
 from beray.server.storage.tasks import TaskRepository, UnfinishedTask
+from beray.server.tasks.conversations import Conversations
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog, TaskClosed
 from beray.server.tasks.feed import TaskFeed
-from beray.server.tasks.run import GoalRunner, chat_history_path
+from beray.server.tasks.run import GoalRunner
 from beray.server.tasks.run_policy import Run, SlotLimits, StopReason
 
 log = structlog.get_logger("beray.chats")
@@ -36,22 +36,22 @@ class AnswerPolicy:
         self,
         *,
         limits: SlotLimits,
-        settings: Settings,
         tasks: TaskRepository,
         events: EventRepository,
         event_log: EventLog,
         feed: TaskFeed,
         runners: Runners,
+        conversations: Conversations,
         goal_runner: GoalRunner,
         end_writer: EndWriter,
     ) -> None:
         self.limits = limits
-        self._settings = settings
         self._tasks = tasks
         self._events = events
         self._event_log = event_log
         self._feed = feed
         self._runners = runners
+        self._conversations = conversations
         self._goal_runner = goal_runner
         self._end_writer = end_writer
 
@@ -81,8 +81,7 @@ class AnswerPolicy:
             TaskClosed: The chat was deleted.
         """
         task = await self._load(run.task_id)
-        history = chat_history_path(self._settings, task.id)
-        outcome = await self._goal_runner.run(task, goal=run.goal, conversation=history)
+        outcome = await self._goal_runner.run(task, goal=run.goal)
         problem = await retry_on_shortage(
             partial(self._missing_end, task.id, outcome, task.last_seq)
         )
@@ -151,7 +150,7 @@ class AnswerPolicy:
         Raises:
             OSError: The history cannot be saved.
         """
-        history = ChatHistory(chat_history_path(self._settings, task.id))
+        history = self._conversations.history(task.id)
         after = history.last_seq(earlier=task.last_seq)
         records: list[Record] = []
         for number, body in self._events.user_messages(task.id, after, seq):

@@ -17,6 +17,7 @@ from beray.schema import MAX_ATTACHMENTS, MAX_MESSAGE_CHARS, from_workspace
 from beray.server.runtime.fair_queue import QueueFull
 from beray.server.storage.chats import ChatRepository
 from beray.server.storage.tables import Task
+from beray.server.tasks.conversations import Conversations
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.executor import Executor, ExecutorClosed, RunActive
@@ -51,6 +52,7 @@ class ChatService:
         feed: TaskFeed,
         event_log: EventLog,
         workspaces: Workspaces,
+        conversations: Conversations,
         executor: Executor,
         end_writer: EndWriter,
     ) -> None:
@@ -58,6 +60,7 @@ class ChatService:
         self._feed = feed
         self._event_log = event_log
         self._workspaces = workspaces
+        self._conversations = conversations
         self._executor = executor
         self._end_writer = end_writer
         # One lock per user and name, so that chats do not wait for each other on a locked database.
@@ -79,6 +82,8 @@ class ChatService:
     def _find_or_create(self, user_id: int, name: str) -> Task:
         """Return the chat, completing its creation if the end of a server interrupted it."""
         task = self._chats.find(user_id, name) or self._chats.create(user_id, name)
+        if task.last_seq == 0:
+            self._conversations.prepare(task.id)
         if not self._workspaces.path(task.id).exists():
             self._workspaces.create(task.id, user_id)
         return task

@@ -40,6 +40,11 @@ class RunnerChoice(NamedTuple):
     model: str | None
 
 
+def keeps_conversation(runner: str | None) -> bool:
+    """Return True if tasks of this runner keep their messages, so that others can continue them."""
+    return runner == "model"
+
+
 class UnavailableRunner:
     """Runner that fails every goal because no suitable runner is configured.
 

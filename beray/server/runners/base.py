@@ -45,7 +45,10 @@ class Job:
     network: bool = False
     """True if the task's shell commands may use the network."""
     conversation: Path | None = None
-    """File with the history of a chat for its model; None for a task. See ``chat_history``."""
+    """File with the messages of the task or chat so far; see ``chat_history``. None if its runner
+    keeps none."""
+    chat: bool = False
+    """True for an answer in a chat."""
     gateway: GatewayAccess | None = None
     """Access to the gateway; ``None``: no access."""
     commands_use_gateway: bool = False

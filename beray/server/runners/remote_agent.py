@@ -54,7 +54,7 @@ class AgentRunner:
         url, token = str(self._settings.agent_url), self._settings.agent_token
         secret = token.get_secret_value() if token is not None else None
         # A local chat continues one remote chat; each task has a remote chat of its own.
-        kind = "chat" if job.conversation is not None else "task"
+        kind = "chat" if job.chat else "task"
         name = f"beray-{kind}-{job.task_id}" + ("" if kind == "chat" else f"-{uuid4().hex[:8]}")
         limits = DiskLimits(self._settings.work_dir_bytes, self._settings.work_dir_files)
         space = DiskQuota(job.work_dir, limits)

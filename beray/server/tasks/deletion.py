@@ -13,19 +13,18 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.runners.chat_history import ChatHistory
 from beray.server.storage.database_errors import StorageError, error_text
 from beray.server.storage.database_space import DatabaseSpace
 from beray.server.storage.disk_reserve import DiskReserve
 from beray.server.storage.events import EventRepository
 from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.tasks import TaskRepository
+from beray.server.tasks.conversations import Conversations
 from beray.server.workspace.workspace import Workspaces
 
 INITIAL_STEP: Final = 500
@@ -55,7 +54,7 @@ class TaskDeletion:
         space: Unused space of the database, which is returned to the file system.
         reserve: Reserved disk space, which is refilled after deletions.
         workspaces: Work_dirs of tasks.
-        history_path: Returns the path of a chat's history file.
+        conversations: Messages of tasks and chats.
         delete_checkpoints: Deletes the checkpoints of a task.
     """
 
@@ -67,7 +66,7 @@ class TaskDeletion:
         space: DatabaseSpace,
         reserve: DiskReserve,
         workspaces: Workspaces,
-        history_path: Callable[[int], Path],
+        conversations: Conversations,
         delete_checkpoints: Callable[[int], Awaitable[None]],
     ) -> None:
         self._tasks = tasks
@@ -75,7 +74,7 @@ class TaskDeletion:
         self._space = space
         self._reserve = reserve
         self._workspaces = workspaces
-        self._history_path = history_path
+        self._conversations = conversations
         self._delete_checkpoints = delete_checkpoints
         self._changed = asyncio.Event()
         self._failed: set[int] = set()
@@ -174,7 +173,7 @@ class TaskDeletion:
     def _remove_files(self, task_id: int) -> None:
         if os.path.lexists(self._workspaces.path(task_id)):
             self._workspaces.remove(task_id)
-        ChatHistory(self._history_path(task_id)).delete()
+        self._conversations.delete(task_id)
 
 
 async def _repeat_in_steps(step: Callable[[int], bool]) -> None:

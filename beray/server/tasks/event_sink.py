@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -51,6 +51,16 @@ class StepObserver(Protocol):
 class TaskSink:
     """``Sink`` of one run.
 
+    Args:
+        event_log: Event log of the tasks.
+        task_id: Id of the task.
+        output_bytes: Maximum size of the events of the run.
+        secrets: Redaction of secrets in the events.
+        budget: Limits of the usage.
+        last_seq: ``seq`` of the last event before the run.
+        record_position: Called before each request to a model, while the runner waits, with the
+            ``seq`` of the last event that the runner has emitted.
+
     Attributes:
         has_logged: Whether the run has logged an event, so that it cannot be restarted.
         last_seq: ``seq`` of the last event of the run that is on disk.
@@ -66,9 +76,12 @@ class TaskSink:
         secrets: StreamRedactor,
         budget: Budget,
         last_seq: int = 0,
+        record_position: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self.steps: StepObserver | None = None
         self.last_seq = last_seq
+        self._runner_seq = last_seq
+        self._record_position = record_position
         self._event_log = event_log
         self._task_id = task_id
         self._bytes_left = output_bytes
@@ -100,9 +113,10 @@ class TaskSink:
             raise ValueError(f"a runner must not emit {event.type}")
         self._track_lines(event)
         if isinstance(event, MsgEventTextChunk) and "retracts" in (event.model_extra or {}):
-            await self._log_retraction(event)
+            logged = await self._log_retraction(event)
         else:
-            await self._log(partial(self._secrets.redact, event), count)
+            logged = await self._log(partial(self._secrets.redact, event), count)
+        self._runner_seq = max(self._runner_seq, logged)
         if self.steps is not None and isinstance(event, MsgEventToolResult):
             self.steps.step_ended(self.last_seq)
 
@@ -133,7 +147,7 @@ class TaskSink:
 
     async def flush(self) -> None:
         """Log text that was delayed because it could have been the start of a secret."""
-        await self._log(self._secrets.flush)
+        self._runner_seq = max(self._runner_seq, await self._log(self._secrets.flush))
 
     async def charge(self, usage: Usage) -> None:
         """Record the usage before a request to a model; see ``Budget.charge``."""
@@ -143,14 +157,31 @@ class TaskSink:
             await self.steps.settled()
         self._positions.begin()
         self._event_log.set_usage(self._task_id, asdict(usage))
+        await self.record_position()
         await self._budget.charge(usage)
+
+    async def record_position(self) -> None:
+        """Record that the runner has completed everything that it has begun.
+
+        Events about files and checkpoints follow those of the runner and do not count. Otherwise
+        the position would be after that of the checkpoint of the same step.
+
+        Raises:
+            OSError: The position cannot be recorded.
+        """
+        if self._record_position is not None:
+            await self._record_position(self._runner_seq)
 
     async def record(self, usage: Usage) -> None:
         """Record the usage; see ``Budget.record``."""
         await self._budget.record(usage)
 
-    async def _log_retraction(self, event: MsgEventTextChunk) -> None:
-        """Log a text chunk that retracts earlier events, or plain text if these are unknown."""
+    async def _log_retraction(self, event: MsgEventTextChunk) -> int:
+        """Log a text chunk that retracts earlier events, or plain text if these are unknown.
+
+        Returns:
+            The ``seq`` of the chunk.
+        """
         fields = event.model_dump(exclude={"retracts"})
         async with self._order:
             # Delayed text is retracted, too.
@@ -160,9 +191,9 @@ class TaskSink:
             chunk = MsgEventTextChunk.model_validate(fields)
             positions = self._enqueue_all([*self._secrets.redact(chunk), *self._secrets.flush()])
             self._positions.add(1, positions)
-        await asyncio.gather(*positions)
+        return max(await asyncio.gather(*positions))
 
-    async def _log(self, redact: Callable[[], Iterable[Event]], count: int = 0) -> None:
+    async def _log(self, redact: Callable[[], Iterable[Event]], count: int = 0) -> int:
         """Log the events that ``redact`` returns, and wait until they are on disk.
 
         Events are redacted, encoded and enqueued one at a time, so that delayed text of one event
@@ -171,6 +202,9 @@ class TaskSink:
         Args:
             redact: Returns the redacted events.
             count: Number of the runner's events that the event consists of.
+
+        Returns:
+            The ``seq`` of the last event; 0 if ``redact`` returned none.
         """
         async with self._order:
             events = list(redact())
@@ -181,9 +215,8 @@ class TaskSink:
             positions = [self._enqueue(*pair) for pair in zip(events, fields, strict=True)]
             self._positions.add(count, positions)
         if len(positions) == 1:
-            await positions[0]
-        elif positions:
-            await asyncio.gather(*positions)
+            return await positions[0]
+        return max(await asyncio.gather(*positions), default=0)
 
     def _enqueue_all(self, events: Iterable[Event]) -> list[asyncio.Future[int]]:
         return [self._enqueue(event, event_fields(event)) for event in events]

@@ -12,6 +12,7 @@ from beray.events import Event, TaskStatusChanged
 from beray.server.storage.shortage import retry_on_shortage
 from beray.server.storage.tables import Task
 from beray.server.storage.tasks import TaskRepository, UnfinishedTask
+from beray.server.tasks.conversations import Conversations
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import TaskClosed
 from beray.server.tasks.run import GoalRunner
@@ -37,12 +38,14 @@ class GoalPolicy:
         limits: SlotLimits,
         tasks: TaskRepository,
         workspaces: Workspaces,
+        conversations: Conversations,
         goal_runner: GoalRunner,
         end_writer: EndWriter,
     ) -> None:
         self.limits = limits
         self._tasks = tasks
         self._workspaces = workspaces
+        self._conversations = conversations
         self._goal_runner = goal_runner
         self._end_writer = end_writer
 
@@ -106,6 +109,8 @@ class GoalPolicy:
         if not has_work_dir:
             log.warning("a work_dir was missing", task_id=task.id)
             try:
+                if task.last_seq == 0:
+                    await run_in_threadpool(self._conversations.prepare, task.id)
                 await run_in_threadpool(self._workspaces.create, task.id, task.user_id)
             except OSError as error:
                 # The run of this task will fail and report it; other tasks are not affected.

@@ -6,13 +6,21 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal
 
 import structlog
+from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgError, MsgEventCustomUpdate, TaskStatusChanged
-from beray.server.runners import Job, Outcome, RunnerChoice, Runners, agent_homes
+from beray.server.runners import (
+    Job,
+    Outcome,
+    RunnerChoice,
+    Runners,
+    agent_homes,
+    keeps_conversation,
+)
 from beray.server.runners.base import BudgetExceeded
 from beray.server.runners.run_token import RunTokens
 from beray.server.sandbox.network_policy import NetworkState
@@ -24,6 +32,7 @@ from beray.server.storage.tables import Task
 from beray.server.storage.usage import UsageRepository
 from beray.server.tasks import redaction
 from beray.server.tasks.checkpoints import TaskCheckpoints
+from beray.server.tasks.conversations import Conversations
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import OutputLimitExceeded, TaskSink
 from beray.server.tasks.redaction import StreamRedactor
@@ -44,6 +53,7 @@ class GoalRunner:
         event_log: Log of the events.
         runners: Runners of the server.
         workspaces: Work_dirs.
+        conversations: Messages of tasks and chats.
         sandbox: Sandbox of the commands.
         files: Source of the events about files.
         checkpoints: Recorder of the states of work_dirs.
@@ -59,6 +69,7 @@ class GoalRunner:
         event_log: EventLog,
         runners: Runners,
         workspaces: Workspaces,
+        conversations: Conversations,
         sandbox: Sandbox,
         files: FileWatcher,
         checkpoints: TaskCheckpoints,
@@ -70,15 +81,14 @@ class GoalRunner:
         self._event_log = event_log
         self._runners = runners
         self._workspaces = workspaces
+        self._conversations = conversations
         self._sandbox = sandbox
         self._files = files
         self._checkpoints = checkpoints
         self._access = access
         self._has_prefabs = has_prefabs
 
-    async def run(
-        self, task: Task, *, goal: str | None = None, conversation: Path | None = None
-    ) -> Outcome:
+    async def run(self, task: Task, *, goal: str | None = None) -> Outcome:
         """Run ``task`` and return its outcome; problems are logged as events of the task.
 
         A cancellation ends all processes of the run.
@@ -86,7 +96,6 @@ class GoalRunner:
         Args:
             task: Task to run.
             goal: Goal to run instead of that of the task, such as a chat message.
-            conversation: File with the history of a chat; None for a task.
 
         Raises:
             TaskClosed: The task has ended or was deleted.
@@ -97,7 +106,7 @@ class GoalRunner:
         budget = Budget(repository=self._usage, settings=self._settings, task=task)
         try:
             outcome, problem = await self._run_with_access(
-                task, goal or task.goal, conversation, budget, running_seq
+                task, goal or task.goal, budget, running_seq
             )
         finally:
             await budget.spend(time.monotonic() - started)
@@ -123,11 +132,12 @@ class GoalRunner:
         raise AssertionError("delays have no end")
 
     async def _run_with_access(
-        self, task: Task, goal: str, conversation: Path | None, budget: Budget, last_seq: int
+        self, task: Task, goal: str, budget: Budget, last_seq: int
     ) -> tuple[Outcome, MsgError | None]:
         """Return the outcome of a run, and the last event to log."""
         # Tasks of earlier versions have no runner.
         chosen = self._runners.settle(task.runner, task.model, goal)
+        has_conversation = keeps_conversation(chosen.runner)
         async with AsyncExitStack() as stack:
             secrets, access = redaction.task_secrets(self._settings, task.tools), None
             if _requests(task, "gateway") or (chosen.runner == "model" and self._has_prefabs()):
@@ -142,6 +152,9 @@ class GoalRunner:
                 secrets=StreamRedactor(secrets),
                 budget=budget,
                 last_seq=last_seq,
+                record_position=(
+                    partial(self._record_position, task.id) if has_conversation else None
+                ),
             )
             job = Job(
                 task.id,
@@ -150,13 +163,18 @@ class GoalRunner:
                 self._workspaces.path(task.id),
                 model=chosen.model,
                 network=_requests(task, "network"),
-                conversation=conversation,
+                conversation=self._conversations.path(task.id) if has_conversation else None,
+                chat=task.chat is not None,
                 gateway=access,
                 commands_use_gateway=_requests(task, "gateway"),
                 user_id=task.user_id,
             )
             async with self._checkpoints.recording(task, sink):
                 return await self._outcome(job, chosen, sink, budget)
+
+    async def _record_position(self, task_id: int, seq: int) -> None:
+        record = self._conversations.record_position
+        await retry_on_shortage(partial(run_in_threadpool, record, task_id, seq))
 
     async def _outcome(
         self, job: Job, chosen: RunnerChoice, sink: TaskSink, budget: Budget
@@ -181,6 +199,8 @@ class GoalRunner:
                     )
                     sink.close_lines()
                 await sink.flush()
+                if ended[1] is None:  # the last step was not interrupted
+                    await sink.record_position()
             except OutputLimitExceeded:
                 limit = self._settings.task_output_bytes
                 return _failure("output_limit", f"its output exceeds {limit:,} bytes")
@@ -236,11 +256,6 @@ class GoalRunner:
 def _requests(task: Task, name: Literal["network", "gateway"]) -> bool:
     """Return True if a task requests access that its commands do not have by default."""
     return bool((task.limits or {}).get(name))
-
-
-def chat_history_path(settings: Settings, task_id: int) -> Path:
-    """Return the path of a chat's history; see ``runners.chat_history``."""
-    return settings.data_dir / "conversations" / f"{task_id:d}.jsonl"
 
 
 def _warning(network: NetworkState) -> MsgEventCustomUpdate:
