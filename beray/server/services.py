@@ -233,11 +233,13 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         end_writer = EndWriter(event_log=event_log)
         closing.push_async_callback(end_writer.close)
+        forks = TaskForks(history=history, tasks=task_repository, conversations=conversations)
         goals = GoalPolicy(
             limits=SlotLimits(slots=settings.slots, slots_per_user=settings.slots_per_user),
             tasks=task_repository,
             workspaces=workspaces,
             conversations=conversations,
+            forks=forks,
             goal_runner=goal_runner,
             end_writer=end_writer,
         )
@@ -316,7 +318,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             conversations=conversations,
             history=history,
             checkpoints=checkpoints,
-            forks=TaskForks(history=history, tasks=task_repository),
+            forks=forks,
             deletion=deletion,
             accounts=accounts,
             administration=Administration(

@@ -47,8 +47,16 @@ class OriginRequest(BaseModel):
         return self.checkpoint if self.seq is None else str(self.seq)
 
 
-async def find_origin(app: Services, user: User, request: OriginRequest | None) -> Origin | None:
+async def find_origin(
+    app: Services, user: User, request: OriginRequest | None, *, continues_messages: bool
+) -> Origin | None:
     """Return the requested checkpoint of a task of the user; None for no request.
+
+    Args:
+        app: Services of the server.
+        user: User of both tasks.
+        request: Requested checkpoint.
+        continues_messages: True if the runner of the new task can continue a conversation.
 
     Raises:
         HTTPException: The task or the checkpoint does not exist (404), the position is invalid
@@ -64,13 +72,18 @@ async def find_origin(app: Services, user: User, request: OriginRequest | None) 
     def find() -> Origin:
         with history_errors():
             checkpoint = find_checkpoint(app, source, request.position)
-        return Origin(task=source, checkpoint=checkpoint, conversation=False)
+        if request.checkpoint is not None:
+            seq = checkpoint.seq
+        else:
+            seq = source.last_seq if request.seq is None else request.seq
+        conversation = continues_messages and app.forks.has_messages(source, seq)
+        return Origin(task=source, checkpoint=checkpoint, seq=seq, conversation=conversation)
 
     return await run_in_threadpool(find)
 
 
 async def populate(app: Services, task: Task, origin: Origin) -> None:
-    """Write the files of the checkpoint into the work_dir of a new task.
+    """Copy the files of the checkpoint, and the messages up to it, to a new task.
 
     Raises:
         HTTPException: The files cannot be written, or the task was stopped meanwhile (409).

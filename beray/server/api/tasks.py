@@ -25,7 +25,7 @@ from beray.server.api.responses import JsonStream
 from beray.server.api.task_origins import OriginRequest, find_origin, populate
 from beray.server.http.integers import CANONICAL_INTEGER
 from beray.server.http.strict_json import StrictRoute
-from beray.server.runners import Runners
+from beray.server.runners import Runners, keeps_conversation
 from beray.server.runtime.fair_queue import QueueFull
 from beray.server.services import Services
 from beray.server.storage.database_errors import StorageError
@@ -193,7 +193,10 @@ async def create_task(
     if problem is not None:
         raise HTTPException(422, problem[0].upper() + problem[1:] + ".")
 
-    origin = await find_origin(app, user, body.origin)
+    runner = app.runners.settle(body.runner, body.model, body.goal).runner
+    origin = await find_origin(
+        app, user, body.origin, continues_messages=keeps_conversation(runner)
+    )
     spec = body.to_spec(app.runners, origin)
     key = body.idempotency_key(idempotency_key) if idempotency_key is not None else None
 

@@ -15,6 +15,7 @@ from beray.server.storage.tasks import TaskRepository, UnfinishedTask
 from beray.server.tasks.conversations import Conversations
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import TaskClosed
+from beray.server.tasks.forks import TaskForks
 from beray.server.tasks.run import GoalRunner
 from beray.server.tasks.run_policy import Run, SlotLimits, StopReason
 from beray.server.workspace.workspace import Workspaces
@@ -39,6 +40,7 @@ class GoalPolicy:
         tasks: TaskRepository,
         workspaces: Workspaces,
         conversations: Conversations,
+        forks: TaskForks,
         goal_runner: GoalRunner,
         end_writer: EndWriter,
     ) -> None:
@@ -46,6 +48,7 @@ class GoalPolicy:
         self._tasks = tasks
         self._workspaces = workspaces
         self._conversations = conversations
+        self._forks = forks
         self._goal_runner = goal_runner
         self._end_writer = end_writer
 
@@ -89,7 +92,13 @@ class GoalPolicy:
                 log.warning("a run was interrupted by the end of the server", task_id=task.id)
                 await self._write_status(task.id, "FAILED", "lost_worker")
                 continue
-            await self._complete_creation(task, has_work_dir=task.id not in missing)
+            has_work_dir = task.id not in missing
+            if task.last_seq == 0 and not await self._complete_messages(
+                task, has_work_dir=has_work_dir
+            ):
+                await self._write_status(task.id, "FAILED", "error")
+                continue
+            await self._complete_creation(task, has_work_dir=has_work_dir)
             if not task.held:
                 runs.append(goal_run(task))
         return runs
@@ -102,6 +111,17 @@ class GoalPolicy:
         paths = {task.id: self._workspaces.path(task.id) for task in tasks}
         return {task_id for task_id, path in paths.items() if not os.path.lexists(path)}
 
+    async def _complete_messages(self, task: UnfinishedTask, *, has_work_dir: bool) -> bool:
+        """Complete the conversation that a new task continues; return False if that fails."""
+        try:
+            if not has_work_dir:
+                await run_in_threadpool(self._conversations.prepare, task.id)
+            await run_in_threadpool(self._forks.complete_messages, task.id)
+        except OSError as error:
+            log.error("a conversation could not be copied", task_id=task.id, exc_info=error)
+            return False
+        return True
+
     async def _complete_creation(self, task: UnfinishedTask, *, has_work_dir: bool) -> None:
         """Complete the creation of a task that the end of a server interrupted."""
         if task.last_seq == 0:
@@ -109,8 +129,6 @@ class GoalPolicy:
         if not has_work_dir:
             log.warning("a work_dir was missing", task_id=task.id)
             try:
-                if task.last_seq == 0:
-                    await run_in_threadpool(self._conversations.prepare, task.id)
                 await run_in_threadpool(self._workspaces.create, task.id, task.user_id)
             except OSError as error:
                 # The run of this task will fail and report it; other tasks are not affected.
