@@ -21,6 +21,8 @@ from beray.exceptions import TargetsExist
 from beray.transfers import file_modes
 
 _MAX_STEM_BYTES: Final = 40
+# Reparse tag of a Windows mount point, which os.lstat reports as a directory.
+_JUNCTION: Final = 0xA0000003
 # Windows has no links or pipes here, but would convert line endings without O_BINARY.
 SAFE_OPEN_FLAGS: Final = (
     getattr(os, "O_NOFOLLOW", 0)
@@ -69,6 +71,12 @@ def rename_without_replacing(source: Path, target: Path) -> None:
         source.rename(target)
     else:
         source.unlink()
+
+
+def is_link(status: os.stat_result) -> bool:
+    """Return True if the result of ``lstat`` is that of a symbolic link or a Windows junction."""
+    is_junction = getattr(status, "st_reparse_tag", 0) == _JUNCTION
+    return is_junction or stat.S_ISLNK(status.st_mode)
 
 
 def mode_to_keep(target: Path, default: int) -> int:

@@ -14,12 +14,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
 
 from beray.exceptions import TransferError
 from beray.transfers import file_modes
 from beray.transfers.archive_members import ArchiveMember
 from beray.transfers.local_files import (
+    is_link,
     mode_to_keep,
     rename_without_replacing,
     require_absent,
@@ -27,8 +27,6 @@ from beray.transfers.local_files import (
 )
 from beray.transfers.transfer import Transfer
 
-# Reparse tag of a Windows mount point, which os.lstat reports as a directory.
-_JUNCTION: Final = 0xA0000003
 UndoSteps = list[Callable[[], None]]
 """Functions that undo what was done, in the order in which it was done.
 
@@ -68,7 +66,7 @@ def staging_directory(target: Path) -> Iterator[Path]:
                 tempfile.mkdtemp(prefix=f".{short_stem(target.name)}.", suffix=".part", dir=parent)
             )
         except BaseException:
-            _undo_all(undo)
+            undo_all(undo)
             raise
     try:
         staging = root / "new"
@@ -78,7 +76,7 @@ def staging_directory(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(root / "new", ignore_errors=True)
         _remove_empty_directories(root)
-        _undo_all(undo)
+        undo_all(undo)
         raise
     shutil.rmtree(root, ignore_errors=True)
 
@@ -136,18 +134,14 @@ def move_into_place(
         for member in sorted(members, key=lambda member: member.path):
             transfer.raise_if_cancelled()
             path = target / member.path
-            _create_directories(path if member.is_directory else path.parent, usable, undo)
+            create_directories(path if member.is_directory else path.parent, usable, undo)
             if not member.is_directory:
                 backup = originals / member.path if overwrite else None
                 if backup is not None and member.mode is None:
                     _copy_mode_of_replaced_file(staging / member.path, path)
                 _move_file(staging / member.path, path, backup, undo)
     except BaseException as error:
-        failed = _undo_all(undo)
-        _remove_empty_directories(originals)
-        result = "could not be restored: " + ", ".join(failed) if failed else "nothing was changed"
-        if os.path.lexists(originals):
-            result += f"; the originals are kept in {originals}"
+        failed, result = roll_back(undo, originals)
         if isinstance(error, FileExistsError) and not overwrite and not failed:
             raise
         if isinstance(error, OSError):
@@ -187,7 +181,7 @@ def _copy_mode_of_replaced_file(source: Path, target: Path) -> None:
             source.chmod(replaced)
 
 
-def _create_directories(directory: Path, usable: set[Path], undo: UndoSteps) -> None:
+def create_directories(directory: Path, usable: set[Path], undo: UndoSteps) -> None:
     """Create the missing directories down to ``directory``, without following links.
 
     Args:
@@ -205,8 +199,7 @@ def _create_directories(directory: Path, usable: set[Path], undo: UndoSteps) -> 
         except FileNotFoundError:
             _create_directory(path, undo)
         else:
-            is_junction = getattr(found, "st_reparse_tag", 0) == _JUNCTION
-            if is_junction or stat.S_ISLNK(found.st_mode):
+            if is_link(found):
                 raise NotADirectoryError(errno.ENOTDIR, "is a link, not a directory", str(path))
             if not stat.S_ISDIR(found.st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, "is not a directory", str(path))
@@ -222,7 +215,25 @@ def _create_directory(directory: Path, undo: UndoSteps) -> None:
         raise
 
 
-def _undo_all(undo: UndoSteps) -> list[str]:
+def roll_back(undo: UndoSteps, originals: Path) -> tuple[list[str], str]:
+    """Undo a move that failed.
+
+    Args:
+        undo: Undo steps.
+        originals: Directory of the replaced files; it is removed if it is empty.
+
+    Returns:
+        Errors of the steps that failed, and the result as a part of a message.
+    """
+    failed = undo_all(undo)
+    _remove_empty_directories(originals)
+    result = "could not be restored: " + ", ".join(failed) if failed else "nothing was changed"
+    if os.path.lexists(originals):
+        result += f"; the originals are kept in {originals}"
+    return failed, result
+
+
+def undo_all(undo: UndoSteps) -> list[str]:
     """Run all undo steps; return the errors of those that failed."""
     errors: list[str] = []
     for step in reversed(undo):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -18,6 +17,7 @@ from beray.exceptions import APIError, InvalidArgument, NotFoundError
 from beray.schema import FileItem, UploadedFile, size_of
 from beray.transfers import digest, file_modes
 from beray.transfers.local_tree import LocalEntryKind, walk_local_tree
+from beray.transfers.path_patterns import matches
 from beray.transfers.transfer import Transfer
 from beray.transfers.wire_names import to_wire_name
 
@@ -232,9 +232,9 @@ def _remote_prefix(path: str) -> str:
 def _matching_entries(
     root: Path, prefix: str, include: list[str], exclude: list[str]
 ) -> Iterator[_LocalFile | UploadDirectory]:
-    for entry in walk_local_tree(root, is_excluded=lambda name: _matches(name, exclude)):
+    for entry in walk_local_tree(root, is_excluded=lambda name: matches(name, exclude)):
         relative = entry.relative.as_posix()
-        if not _matches(relative, include) or _matches(relative, exclude):
+        if not matches(relative, include) or matches(relative, exclude):
             continue
         remote = prefix + entry.remote
         if entry.kind is LocalEntryKind.DIRECTORY and remote:
@@ -242,16 +242,6 @@ def _matching_entries(
         elif entry.kind is LocalEntryKind.FILE:
             size, mode = entry.path.stat().st_size, file_modes.of_local_path(entry.path)
             yield _LocalFile(entry.path, remote, size, mode)
-
-
-def _matches(relative: str, patterns: list[str]) -> bool:
-    parts = relative.split("/")
-    return any(
-        fnmatchcase(relative, pattern)
-        if "/" in pattern
-        else any(fnmatchcase(part, pattern) for part in parts)
-        for pattern in patterns
-    )
 
 
 def _existing_entries(work_dir: RemoteDirectory, prefix: str) -> dict[str, _RemoteEntry]:
