@@ -14,6 +14,7 @@ from beray.cli.commands import (
     chat,
     docs,
     files,
+    history,
     own_account,
     password,
     prefabs,
@@ -67,6 +68,7 @@ def beray(
 tasks.register(app)
 chat.register(app)
 files.register(app)
+history.register(app)
 prefabs.register(app)
 account.register(app)
 password.register(app)

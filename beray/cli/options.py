@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from beray.cli.positions import check_position
 from beray.cli.times import parse_duration
 from beray.sanitize import is_encodable
 from beray.schema import SCOPES
@@ -65,6 +66,35 @@ RemotePaths = Annotated[
         callback=_wire_paths,
     ),
 ]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="POS",
+        help="State in the history: the seq of an event, such as 17, or a checkpoint, such as c3. "
+        "Default: the current files.",
+        callback=check_position,
+    ),
+]
+FromPosition = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="POS",
+        help="Old state: a seq or a checkpoint. Default: the first checkpoint.",
+        callback=check_position,
+    ),
+]
+ToPosition = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="POS",
+        help="New state: a seq or a checkpoint. Default: the newest checkpoint.",
+        callback=check_position,
+    ),
+]
+NoPager = Annotated[bool, typer.Option("--no-pager", help="Write to the terminal directly.")]
 LocalPaths = Annotated[
     list[Path], typer.Argument(metavar="LOCAL", help="Local files and directories.")
 ]

@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import IO, Any, Final, TextIO
 
 from beray.sanitize import one_line, printable, printable_output, split_unfinished
 from beray.transfers import wire_names
@@ -23,6 +23,16 @@ MAX_NOTE_CHARS: Final = 2000
 """Maximum length of a line on stderr, in characters."""
 
 _CELL_SEPARATORS = {ord("\t"): "\u2409", ord("\n"): "\u240a"}
+# In a line of a file, these are shown as well. ``printable`` would remove or break lines at them.
+_LINE_CONTROLS = {ord("\r"): "\u240d", ord("\x1b"): "\u241b", ord("\n"): "\u240a"}
+_SGR: Final = {
+    "": "", "bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m",
+    "cyan": "\x1b[36m",
+}  # fmt: skip
+_SGR_RESET: Final = "\x1b[m"
+
+Span = tuple[str, str]
+"""Text and its style: "", "bold", or the name of a colour."""
 
 
 class _ClosedStdout(io.TextIOBase):
@@ -59,6 +69,12 @@ def is_terminal(stream: TextIO) -> bool:
 def is_dumb_terminal(environ: Mapping[str, str] = os.environ) -> bool:
     """Return True if ``TERM`` names a terminal without control sequences."""
     return environ.get("TERM") in ("dumb", "unknown")
+
+
+def has_colours(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return True if stdout is a terminal with control sequences, and ``NO_COLOR`` is not set."""
+    plain = is_dumb_terminal(environ) or bool(environ.get("NO_COLOR"))
+    return is_terminal(sys.stdout) and not plain
 
 
 def can_prompt() -> bool:
@@ -114,6 +130,25 @@ def prompt(text: str) -> None:
 def cell(text: str) -> str:
     """Return ``text`` sanitized, with symbols in place of tabs and newlines."""
     return printable(text).translate(_CELL_SEPARATORS)
+
+
+def file_line(text: str) -> str:
+    """Return a line of a file sanitized, with symbols in place of control characters."""
+    return printable(text.translate(_LINE_CONTROLS)).replace("\n", "\u240a")
+
+
+def styled_line(spans: Iterable[Span], stream: IO[str] | None = None) -> None:
+    """Write a line of spans to stdout, or to a pager in its place; each is sanitized.
+
+    The line has colours if stdout is a terminal that supports them.
+    """
+    colours = has_colours()
+    parts: list[str] = []
+    for text, style in spans:
+        shown = file_line(text)
+        sgr = _SGR[style] if colours and shown else ""
+        parts.append(f"{sgr}{shown}{_SGR_RESET}" if sgr else shown)
+    (stream or sys.stdout).write("".join(parts) + "\n")
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from beray.cli import output
+from beray.cli.positions import parse_origin
 from beray.exceptions import ConfigurationError
 from beray.schema import Limits, Task, TaskOptions, Usage
 
@@ -31,11 +32,13 @@ def task_arguments(
     gateway: bool,
     tools: Sequence[str] | None,
     tags: Sequence[str] | None,
+    origin: str | None = None,
 ) -> TaskArguments:
     """Return the arguments of ``create_task`` for the options of the command.
 
     Raises:
-        ConfigurationError: A limit is not ``NAME=NUMBER``, or a tool is not an MCP server.
+        ConfigurationError: A limit is not ``NAME=NUMBER``, a tool is not an MCP server, or the
+            origin is not ``ID`` or ``ID@POS``.
     """
     result = TaskArguments()
     if runner is not None:
@@ -49,6 +52,8 @@ def task_arguments(
         result["tools"] = [_parse_tool(text) for text in tools]
     if tags:
         result["tags"] = list(tags)
+    if origin is not None:
+        result["from_task"] = parse_origin(origin)
     return result
 
 
@@ -98,7 +103,8 @@ def _parse_tool(text: str) -> dict[str, Any]:
 
 def note_ignored_options(arguments: TaskArguments, task: Task) -> None:
     """Report the options that the server has ignored because it does not support them."""
-    ignored = [name for name in arguments if name != "tools" and name not in task]
+    keys = {name: "from" if name == "from_task" else name for name in arguments}
+    ignored = [key for name, key in keys.items() if name != "tools" and key not in task]
     if ignored:
         output.note(f"-- this server does not support and ignored: {', '.join(ignored)}")
 

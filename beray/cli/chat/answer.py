@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterable, Mapping
 from types import FrameType
@@ -132,7 +130,7 @@ class ChatView(TextView):
         self._calls: list[tuple[str, str, str]] = []
         """Name, arguments and ``call_id`` of calls without a result."""
         self._markdown: MarkdownWriter | None = None
-        if can_show_markdown():
+        if output.has_colours():
             from beray.cli.chat.markdown import MarkdownWriter
 
             self._writer = self._markdown = MarkdownWriter()
@@ -221,12 +219,6 @@ class ChatView(TextView):
         calls, self._calls = self._calls, []
         for name, arguments, _ in calls:
             self.note(describe_call(name, arguments))
-
-
-def can_show_markdown(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return True if stdout is a terminal with control sequences, and ``NO_COLOR`` is not set."""
-    plain = output.is_dumb_terminal(environ) or bool(environ.get("NO_COLOR"))
-    return output.is_terminal(sys.stdout) and not plain
 
 
 def show_events(events: Iterable[Mapping[str, Any]], view: EventView) -> None:

@@ -13,6 +13,7 @@ from beray.cli import downloads, output, uploads
 from beray.cli.context import connect
 from beray.cli.options import (
     AsJson,
+    At,
     Force,
     LocalPaths,
     ProfileName,
@@ -22,6 +23,7 @@ from beray.cli.options import (
     Url,
     wire_path,
 )
+from beray.cli.positions import optional_position
 from beray.cli.progress import progress_bars
 from beray.exceptions import ConfigurationError
 from beray.schema import FileItem, size_of, size_text
@@ -46,6 +48,7 @@ def ls(
             min=1,
         ),
     ] = None,
+    at: At = None,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
@@ -55,7 +58,7 @@ def ls(
     The columns are type, size in bytes, modification time and path.
     """
     with connect(ctx, url, profile) as server:
-        items = server.client.iter_files(task_id, path, depth=depth)
+        items = server.client.iter_files(task_id, path, depth=depth, at=optional_position(at))
         if as_json:
             for item in items:
                 output.json_line(item)
@@ -82,6 +85,7 @@ def cat(
     ctx: typer.Context,
     task_id: TaskId,
     path: RemotePath,
+    at: At = None,
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
@@ -90,7 +94,9 @@ def cat(
     In a pipe, the bytes are unchanged. On a terminal, control characters are replaced.
     """
     with connect(ctx, url, profile) as server:
-        content = server.transfer_client.get_file_content(task_id, path, stream=True)
+        content = server.transfer_client.get_file_content(
+            task_id, path, stream=True, at=optional_position(at)
+        )
         downloads.to_stdout(content, path)
 
 
@@ -142,6 +148,7 @@ def get(
             help="Local file or existing directory; - is stdout. Default: the file's name.",
         ),
     ] = None,
+    at: At = None,
     force: Force = False,
     as_json: AsJson = False,
     url: Url = None,
@@ -151,7 +158,7 @@ def get(
     if local == STDOUT:
         if as_json:
             raise ConfigurationError("--output - and --json both write to stdout; pass only one")
-        cat(ctx, task_id, path, url, profile)
+        cat(ctx, task_id, path, at, url, profile)
         return
     target = local
     if local is None or local.is_dir():
@@ -159,7 +166,12 @@ def get(
     assert target is not None
     with connect(ctx, url, profile) as server, progress_bars() as start_bar:
         saved = server.transfer_client.download_file(
-            task_id, path, target, overwrite=force, transfer=start_bar(target.name)
+            task_id,
+            path,
+            target,
+            overwrite=force,
+            transfer=start_bar(target.name),
+            at=optional_position(at),
         )
     _report_saved(saved, as_json, path=path)
 
@@ -172,6 +184,7 @@ def zip_(
         typer.Option("-o", "--output", metavar="FILE", help="Local file; - is stdout."),
     ],
     paths: RemotePaths = None,
+    at: At = None,
     force: Force = False,
     as_json: AsJson = False,
     url: Url = None,
@@ -186,12 +199,19 @@ def zip_(
                 "stdout is a terminal; pass a file to --output, or redirect stdout"
             )
         with connect(ctx, url, profile) as server:
-            content = server.transfer_client.download_files_as_zip(task_id, paths, stream=True)
+            content = server.transfer_client.download_files_as_zip(
+                task_id, paths, stream=True, at=optional_position(at)
+            )
             downloads.to_stdout(content, "zip")
         return
     with connect(ctx, url, profile) as server, progress_bars() as start_bar:
         saved = server.transfer_client.download_zip(
-            task_id, file, paths, overwrite=force, transfer=start_bar(file.name)
+            task_id,
+            file,
+            paths,
+            overwrite=force,
+            transfer=start_bar(file.name),
+            at=optional_position(at),
         )
     _report_saved(saved, as_json)
 

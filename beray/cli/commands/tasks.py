@@ -15,6 +15,7 @@ from beray.cli import downloads, output, prompts, task_options, uploads
 from beray.cli.context import ServerConnection, connect
 from beray.cli.errors import FAILED, INTERRUPTED
 from beray.cli.options import AsJson, Force, ProfileName, TaskId, Url, encodable
+from beray.cli.positions import describe_origin, origin_text
 from beray.cli.progress import progress_bars
 from beray.cli.render import (
     MAX_SUMMARY_CHARS,
@@ -104,6 +105,15 @@ def run(
         list[str] | None,
         typer.Option(metavar="WORD", help="Tag of the task; repeatable."),
     ] = None,
+    from_task: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="ID[@POS]",
+            help="Start with the files and the conversation of another task: those at its end, or "
+            "at a seq (12@17) or checkpoint (12@c3).",
+        ),
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
@@ -129,6 +139,7 @@ def run(
         gateway=gateway,
         tools=tool,
         tags=tag,
+        origin=from_task,
     )
     planned = uploads.plan_uploads(file or [])
     with connect(ctx, url, profile) as server:
@@ -138,7 +149,8 @@ def run(
             output.json_line(task) if as_json else output.line(str(task_id))
             return 0
         if not as_json:
-            output.note(f"-- task {task_id}")
+            origin = describe_origin(task)
+            output.note(f"-- task {task_id}" + (f", from {origin}" if origin else ""))
         status = follow(server, task_id, _view(as_json))
         if output_dir is not None and status != INTERRUPTED:
             _download_files(server, task_id, output_dir, force)
@@ -253,11 +265,13 @@ def tasks(
             output.json_line(task)
     elif output.is_terminal(sys.stdout):
         now = datetime.now(UTC)
-        rows = [
-            [str(task["id"]), _status(task), age(task.get("created_at"), now), _goal(task)]
-            for task in listed
-        ]
-        output.table([["ID", "STATUS", "AGE", "GOAL"], *rows])
+        origins = {task["id"]: origin_text(task) for task in listed}
+        has_origins = any(origins.values())
+        rows = [["ID", "STATUS", "AGE", *(["FROM"] if has_origins else []), "GOAL"]]
+        for task in listed:
+            row = [str(task["id"]), _status(task), age(task.get("created_at"), now)]
+            rows.append([*row, *([origins[task["id"]]] if has_origins else []), _goal(task)])
+        output.table(rows)
     else:
         for task in listed:
             created_at = task.get("created_at") or ""
@@ -314,6 +328,7 @@ def _show_facts(task: Task) -> None:
         "created": task.get("created_at"),
         "started": task.get("started_at"),
         "ended": task.get("ended_at"),
+        "from": describe_origin(task),
     }
     for name, value in (facts | task_options.task_facts(task)).items():
         if value:
