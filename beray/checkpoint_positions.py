@@ -39,6 +39,8 @@ def checked_position(name: str, position: int | str) -> int | str:
 def origin_body(from_task: TaskOrigin) -> dict[str, Any]:
     """Return ``from`` of the request that creates a task.
 
+    ``from`` of an existing task, which has both ``seq`` and ``checkpoint``, is valid as well.
+
     Raises:
         InvalidArgument: ``from_task`` has no ``task``, has both ``seq`` and ``checkpoint``, or has
             an invalid position.
@@ -51,6 +53,8 @@ def origin_body(from_task: TaskOrigin) -> dict[str, Any]:
     body: dict[str, Any] = {"task": from_task["task"]}
     positions = {name: from_task.get(name) for name in ("seq", "checkpoint")}
     given = {name: value for name, value in positions.items() if value is not None}
+    if len(given) > 1 and "conversation" in from_task:
+        del given["seq"]  # from a response
     if len(given) > 1:
         raise InvalidArgument(
             "from_task must have either 'seq' or 'checkpoint', got "

@@ -225,6 +225,21 @@ def test_files_at_a_position(beray: Command, task: str) -> None:
     assert zipfile.ZipFile("src.zip").read("src/moved.py") == BEFORE["src/moved.py"]
 
 
+@pytest.mark.parametrize("command", ["ls", "cat", "get", "zip"])
+def test_a_server_that_would_ignore_the_position_is_reported(
+    beray: Command, scripted: ScriptedServer, command: str
+) -> None:
+    scripted.answers |= {
+        "GET /tasks/1/files/tree": (200, []),
+        "GET /tasks/1/files/content": (200, b"current"),
+        "POST /tasks/1/files/download": (200, b"current"),
+    }
+    argv = {"ls": [], "cat": ["a"], "get": ["a"], "zip": ["-o", "a.zip"]}[command]
+    outcome = beray(command, "1", *argv, "--at", "c1")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert scripted.calls() == ["GET /tasks/1/diff"]
+
+
 @pytest.mark.parametrize("position", ["", "@c1", "@2"])
 def test_a_task_from_another_one(
     beray: Command, task: str, owner: BeRayClient, position: str

@@ -250,3 +250,52 @@ def test_interrupted_downloads_of_two_positions_are_not_joined(tmp_path: Path) -
         ranges = [request.headers.get("range") for request in server.requests]
     assert ranges == [None, "bytes=4-", None]
     assert (tmp_path / "a").read_bytes() == b"abcdefgh"
+
+
+def test_the_history_of_a_task_on_a_server(beray_client: BeRayClient, tmp_path: Path) -> None:
+    client = beray_client
+    task_id = client.create_task("!echo 2 > a; mkdir d; echo new > d/b", start=False)["id"]
+    client.upload_file(task_id, "a", "1\n")
+    client.start_task(task_id)
+    task = client.wait(task_id)
+    first, *_, last = client.list_checkpoints(task_id)
+    assert (first["checkpoint"], first["reason"], last["reason"]) == ("c1", "start", "end")
+    diff = client.diff(task_id)
+    assert {file["path"]: file["change"] for file in diff["files"]} == {
+        "a": "modified", "d/b": "added",
+    }  # fmt: skip
+    assert diff["to"]["checkpoint"] == last["checkpoint"]
+    assert client.diff(task_id, paths=["d"])["files"] == diff["files"][1:]
+    assert client.diff(task_id, from_=task["last_seq"])["files"] == []
+    assert b"-1\n+2\n" in client.diff_text(task_id, to=last["checkpoint"])
+
+    assert [item["name"] for item in client.list_files_tree(task_id, at="c1")] == ["a"]
+    assert [item["path"] for item in client.iter_files(task_id, "d", at=task["last_seq"])] == [
+        "d/b"
+    ]
+    assert client.list_files_page(task_id, limit=1, at="c1").after is None
+    assert client.get_file_content(task_id, "a", at="c1").content == b"1\n"
+    assert (
+        client.download_file(task_id, "a", tmp_path / "a", at="c1", verify=True).read_bytes()
+        == b"1\n"
+    )
+    client.download_dir(task_id, tmp_path / "whole", at=last["seq"])
+    assert (tmp_path / "whole/d/b").read_bytes() == b"new\n"
+    with pytest.raises(NotFoundError, match="has no checkpoint c9"):
+        client.get_file_content(task_id, "a", at="c9")
+
+    planned = client.restore(task_id, "c1", dry_run=True)
+    assert client.get_file_content(task_id, "a").content == b"2\n"
+    restored = client.restore(task_id, "c1")
+    assert restored["files"] == planned["files"]
+    assert client.get_file_content(task_id, "a").content == b"1\n"
+    client.restore(task_id, last["checkpoint"], paths=["a"])
+    assert client.get_file_content(task_id, "a").content == b"2\n"
+
+    fork = client.run("!cat a", from_task={"task": task_id, "checkpoint": "c1"})
+    assert fork["from"] == {
+        "task": task_id, "checkpoint": "c1", "seq": first["seq"], "conversation": False,
+    }  # fmt: skip
+    # The origin of a task is accepted as the origin of another one.
+    again = client.create_task("!true", from_task=fork["from"])
+    assert client.wait(again["id"])["status"] == "COMPLETED"

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from beray.cli import downloads, output, uploads
-from beray.cli.context import connect
+from beray.cli.context import ServerConnection, connect
 from beray.cli.options import (
     AsJson,
     At,
@@ -23,7 +23,7 @@ from beray.cli.options import (
     Url,
     wire_path,
 )
-from beray.cli.positions import optional_position
+from beray.cli.positions import parse_position
 from beray.cli.progress import progress_bars
 from beray.exceptions import ConfigurationError
 from beray.schema import FileItem, size_of, size_text
@@ -58,7 +58,9 @@ def ls(
     The columns are type, size in bytes, modification time and path.
     """
     with connect(ctx, url, profile) as server:
-        items = server.client.iter_files(task_id, path, depth=depth, at=optional_position(at))
+        items = server.client.iter_files(
+            task_id, path, depth=depth, at=_checked(server, task_id, at)
+        )
         if as_json:
             for item in items:
                 output.json_line(item)
@@ -69,6 +71,18 @@ def ls(
         else:
             for item in items:
                 output.row(_row(item))
+
+
+def _checked(server: ServerConnection, task_id: int, at: str | None) -> int | str | None:
+    """Return the position of ``--at``, if the server has a checkpoint for it.
+
+    A server without a history would ignore the position, and return the current files.
+    """
+    if at is None:
+        return None
+    position = parse_position(at)
+    server.client.diff(task_id, from_=position, to=position)
+    return position
 
 
 def _row(item: FileItem) -> list[str]:
@@ -95,7 +109,7 @@ def cat(
     """
     with connect(ctx, url, profile) as server:
         content = server.transfer_client.get_file_content(
-            task_id, path, stream=True, at=optional_position(at)
+            task_id, path, stream=True, at=_checked(server, task_id, at)
         )
         downloads.to_stdout(content, path)
 
@@ -171,7 +185,7 @@ def get(
             target,
             overwrite=force,
             transfer=start_bar(target.name),
-            at=optional_position(at),
+            at=_checked(server, task_id, at),
         )
     _report_saved(saved, as_json, path=path)
 
@@ -200,7 +214,7 @@ def zip_(
             )
         with connect(ctx, url, profile) as server:
             content = server.transfer_client.download_files_as_zip(
-                task_id, paths, stream=True, at=optional_position(at)
+                task_id, paths, stream=True, at=_checked(server, task_id, at)
             )
             downloads.to_stdout(content, "zip")
         return
@@ -211,7 +225,7 @@ def zip_(
             paths,
             overwrite=force,
             transfer=start_bar(file.name),
-            at=optional_position(at),
+            at=_checked(server, task_id, at),
         )
     _report_saved(saved, as_json)
 
