@@ -216,6 +216,7 @@ def _delays_during(
 ) -> list[float]:
     """Return the delays of a task's output while a fork of another task runs."""
     delays: list[float] = []
+    fork = recorded.create_task(goal, from_task={"task": source}, start=False)
     ticker = watched.create_task(
         "!python3 -u -c \"import time\nwhile True: print(repr(time.time())); "
         f"time.sleep({TICK_SECONDS})\""
@@ -231,7 +232,7 @@ def _delays_during(
 
     watching = threading.Thread(target=watch)
     watching.start()
-    fork = recorded.create_task(goal, from_task={"task": source})
+    recorded.start_task(fork["id"])
     recorded.wait(fork["id"])
     watched.stop_task(ticker["id"])
     watching.join()
