@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -27,6 +27,14 @@ def test_a_long_line_is_broken_into_bounded_ones() -> None:
 @given(st.text(st.characters(exclude_characters="\n")), st.integers(2, 40))
 def test_rows_hold_all_of_a_line_and_fit(line: str, width: int) -> None:
     line = sanitize.printable(line).replace("\n", " ").replace("\t", " ")
+    rows = wrapped(line, width)
+    assert "".join(rows) == line
+    assert all(cell_len(row) <= width for row in rows)
+
+
+@example("éé \u200d\u200da", 3)
+@given(st.text("aé日 \u200b\u200d\u0301\ufe0f👨🇩🇪", max_size=60), st.integers(2, 9))
+def test_characters_without_width_are_kept(line: str, width: int) -> None:
     rows = wrapped(line, width)
     assert "".join(rows) == line
     assert all(cell_len(row) <= width for row in rows)
