@@ -14,8 +14,9 @@ from tests.tui.log_events import output, page
 from tui import messages
 from tui.events.event_buffer import EventBuffer
 from tui.io.background import TaskStreamReader
-from tui.log.messages import FileRequested, PositionChanged
+from tui.log.messages import EventChanged, FileRequested, PositionChanged, StepRequested
 from tui.log.pane import LogPane
+from tui.state.checkpoints import LogPosition
 from tui.theme import DARK
 
 
@@ -45,6 +46,8 @@ class LogApp(App[None]):
         self.theme = DARK.name
         self.position = ""
         self.files: list[str] = []
+        self.steps: list[LogPosition | None] = []
+        self.event: LogPosition | None = None
         self.failures: list[str] = []
         self.reader: TaskStreamReader | None = None
 
@@ -54,6 +57,12 @@ class LogApp(App[None]):
     @property
     def pane(self) -> LogPane:
         return self.query_one(LogPane)
+
+    def on_step_requested(self, message: StepRequested) -> None:
+        self.steps.append(message.step)
+
+    def on_event_changed(self, message: EventChanged) -> None:
+        self.event = message.position
 
     def on_position_changed(self, message: PositionChanged) -> None:
         self.position = message.text

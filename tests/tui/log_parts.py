@@ -16,6 +16,7 @@ from tui.log.render.match_highlights import MatchHighlights
 from tui.log.render.row_layout import RowLayout, RowPosition, nearest_block
 from tui.log.scroll_anchors import EventAnchor, ReadingPosition, RowAnchor
 from tui.log.task_log import TaskLog
+from tui.state.checkpoints import LogPosition
 
 T = TypeVar("T")
 
@@ -106,12 +107,17 @@ class PlainView:
     def __init__(self, height: int = 24, width: int = 76) -> None:
         self.following = True
         self.at_newest = True
+        self.cursor: Block | None = None
         self.height = height
         self.top = 0
         self.row_layout = RowLayout(MarkdownRenderer({}).rows)
         self.highlights = MatchHighlights()
         self.on_scroll: Callable[[], None] = lambda: None
         self._width = width
+
+    @property
+    def selected_block(self) -> Block | None:
+        return self.cursor
 
     @property
     def unfolded(self) -> set[int]:
@@ -202,6 +208,8 @@ class OpenLog:
         self.requests: list[tuple[int, int]] = []
         self.position = ""
         self.new_events = 0
+        self.event: LogPosition | None = None
+        """Event whose state is shown; ``None`` for the present state."""
         self.status = ""
         self.failures: list[str] = []
         self.scheduler = ManualScheduler()
@@ -250,6 +258,9 @@ class OpenLog:
 
     def show_position(self, text: str, new_events: int) -> None:
         self.position, self.new_events = text, new_events
+
+    def show_event(self, position: LogPosition | None) -> None:
+        self.event = position
 
     def show_source_status(self) -> None:
         self.status = self.log.source.status_text

@@ -186,6 +186,66 @@ def test_files_are_links_and_other_updates_are_notes() -> None:
     assert texts == ["out.md", "a/b.c", "half", "done", '{"type": "LATER", "note": "kept"}']
 
 
+def history(kind: str, **fields: Any) -> Any:
+    return event("AGENT_EVENT_CUSTOM_UPDATE", source="history", payload={"kind": kind, **fields})
+
+
+def test_changed_files_are_counted_on_one_line() -> None:
+    counts = {"added": 1, "modified": 2, "deleted": 0, "lines_added": 1200, "lines_deleted": 3}
+    built = made([history("checkpoint", checkpoint="c4", seq=17, reason="step", **counts)])
+    assert [(block.kind, block.text, block.symbol) for block in built] == [
+        (BlockKind.CHECKPOINT, "c4 · 3 files changed +1,200 −3", "±")
+    ]
+    (row,) = layout_block(built[0], 60, False, None)
+    assert row.spans == (
+        ("c4 · 3 files changed", "event--note"),
+        (" +1,200", "event--added"),
+        (" −3", "event--deleted"),
+    )
+    (row,) = layout_block(built[0], 12, False, None)
+    assert (row.text, row.spans) == ("c4 · 3 file…", None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"checkpoint": "c4"}, "c4 · 0 files changed"),
+        ({"checkpoint": "c4", "added": 1}, "c4 · 1 file changed"),
+        ({"checkpoint": "c4", "added": "1", "deleted": -1, "lines_added": True}, "c4 · 0 files"),
+        ({"checkpoint": "\x1b[31m"}, '{"kind": "checkpoint", "checkpoint": "\\u001b[31m"}'),
+        ({"checkpoint": 4}, '{"kind": "checkpoint", "checkpoint": 4}'),
+        ({}, '{"kind": "checkpoint"}'),
+    ],
+)
+def test_incomplete_updates_of_checkpoints_are_shown(fields: dict[str, Any], text: str) -> None:
+    (block,) = made([history("checkpoint", **fields)])
+    assert block.text.startswith(text)
+    assert (block.checkpoint is None) == (block.kind is BlockKind.NOTE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"message": "Too large", "paths": ["a", "b"], "count": 2}, "Too large: a, b"),
+        ({"message": "M", "paths": list("abcde"), "count": 9}, "M: a, b, c and 6 more"),
+        ({"message": "M", "paths": ["a\nb", 1], "count": "x"}, "M: a b"),
+        ({"message": "M", "paths": {"a": 1}}, "M"),
+        ({"message": 1}, "Content not stored"),
+    ],
+)
+def test_content_that_is_not_stored_is_a_warning(fields: dict[str, Any], text: str) -> None:
+    (block,) = made([history("not_stored", **fields)])
+    assert (block.text, block.style, block.symbol) == (text, "event--warning", "!")
+
+
+def test_changed_files_do_not_separate_an_output_from_its_call() -> None:
+    call = event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name="shell", args_chunk="{}", call_id="1")
+    other = event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name="shell", args_chunk="{}", call_id="2")
+    output = event("AGENT_EVENT_TEXT_CHUNK", source="tools:shell", text="a\n", call_id="1")
+    built = made([call, other, history("checkpoint", checkpoint="c2"), output])
+    assert built[-1].caption == "shell {}"
+
+
 def test_a_deeply_nested_result_is_replaced_by_a_note() -> None:
     deep: Any = "bottom"
     for _ in range(100_000):

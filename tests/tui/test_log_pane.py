@@ -73,6 +73,22 @@ async def test_keys_and_mouse_unfold_calls_and_open_files() -> None:
         await until(pilot, lambda: len(app.files) == 2)
 
 
+async def test_keys_and_mouse_request_the_changes_of_a_step() -> None:
+    checkpoint = {"kind": "checkpoint", "checkpoint": "c2", "seq": 3, "added": 2}
+    steps = [*FOLDED[:3], event("AGENT_EVENT_CUSTOM_UPDATE", payload=checkpoint), *FOLDED[3:]]
+    events = [{**one, "seq": number} for number, one in enumerate(steps, 1)]
+    async with log_of(events) as (pilot, _):
+        app, view = log_app(pilot), log_app(pilot).pane.view
+        await until_shown(pilot, "± c2 · 2 files changed")
+        await pilot.press("v")  # at the end of the log
+        await pilot.click(view, offset=(5, 2))
+        await pilot.press("v", "k", "v", "j", "enter")
+        await until(pilot, lambda: app.steps == [None, "c2", "c2", 3, "c2"])
+        await until(pilot, lambda: app.event == "c2")
+        await pilot.press("end")
+        await until(pilot, lambda: app.event is None)
+
+
 async def test_selected_text_is_copied_with_its_original_lines() -> None:
     long = "word " * 40
     events = [output(f"first\n{long}\n"), output("last\n")]

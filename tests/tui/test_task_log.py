@@ -285,6 +285,57 @@ def test_an_empty_filter_shows_all_events() -> None:
     assert opened.rows[-1] == "line 100" and opened.log.shows_all
 
 
+# Events at which a log is read
+
+
+def test_the_last_event_on_the_screen_is_read_unless_the_log_is_at_its_end() -> None:
+    opened = OpenLog(long_log(1000))
+    assert opened.event is None and opened.log.selected_position is None
+    opened.scroll(-10)
+    assert opened.event == numbers(opened)[-1] == opened.log.selected_position == 990
+    opened.log.go_to_start()
+    opened.settle()
+    opened.view.scroll(0)
+    assert opened.event == numbers(opened)[-1] == 24
+    opened.log.go_to_end()
+    opened.settle()
+    assert opened.event is None
+
+
+def test_the_event_under_the_cursor_is_read() -> None:
+    opened = OpenLog(with_events(long_log(100), e50=ERROR))
+    opened.scroll(-45)
+    block = next(block for block in opened.view.row_layout.blocks if block.failed)
+    opened.view.cursor = block
+    opened.log.update_position()
+    assert opened.event == opened.log.selected_position == 50
+    # At the end, the present state is shown; actions still refer to the cursor.
+    opened.log.go_to_end()
+    opened.settle()
+    assert opened.event is None and opened.log.selected_position == 50
+
+
+def test_lines_of_the_view_itself_are_not_events() -> None:
+    opened = OpenLog(long_log(3000))
+    opened.log.go_to_start()
+    opened.settle()
+    opened.view.height = 2000  # the row of later events is on the screen
+    opened.log.update_position()
+    assert "later events" in opened.rows[-1]
+    assert isinstance(opened.event, int) and 1 <= opened.event <= 3000
+
+
+def test_a_replay_is_read_at_its_last_event() -> None:
+    opened = OpenLog(timed(100))
+    opened.log.start_replay()
+    assert opened.event == 1  # no event was replayed yet
+    opened.scheduler.advance(5.1)
+    assert opened.event == numbers(opened)[-1] == 6
+    opened.log.show_all()
+    opened.settle()
+    assert opened.event is None
+
+
 # Replays
 
 

@@ -68,6 +68,7 @@ class Block:
         has_result: Whether ``result`` was received.
         path: Path of the file of a file block.
         paths: Paths of the files attached to a user's message.
+        checkpoint: State of the files after the step that the block reports.
         offsets: Start of each event in ``text``, beginning with event ``first``. Only blocks
             of streamed text have offsets.
         faint: Whether the block is context around the matches of a filter.
@@ -94,6 +95,7 @@ class Block:
     has_result: bool = False
     path: str = ""
     paths: tuple[str, ...] = ()
+    checkpoint: event_text.CheckpointText | None = None
     offsets: list[int] = field(default_factory=list, repr=False)
     faint: bool = False
     version: int = 0
@@ -361,18 +363,18 @@ class BlockBuilder:
 
     def _add_line(self, event: Mapping[str, Any], number: int) -> None:
         kind, block_kind, path = event.get("type", ""), BlockKind.NOTE, None
+        checkpoint: event_text.CheckpointText | None = None
         if kind == "TASK_STATUS":
             block_kind, described = BlockKind.STATUS, event_text.describe_status(event)
         elif kind == "AGENT_EVENT_SEND_FILE":
             path = event_text.to_text(event.get("path"))
             described = event_text.describe_file(path, "⇩")
         elif kind == "AGENT_EVENT_CUSTOM_UPDATE":
-            path = event_text.changed_file_path(event.get("payload"))
-            described = (
-                event_text.describe_note(event.get("payload"))
-                if path is None
-                else event_text.describe_file(path, "✎")
-            )
+            payload = event.get("payload")
+            path = event_text.changed_file_path(payload)
+            checkpoint = event_text.checkpoint_text(payload)
+            block_kind = BlockKind.NOTE if checkpoint is None else BlockKind.CHECKPOINT
+            described = event_text.describe_update(payload)
         elif kind == "AGENT_EVENT_END":
             block_kind, described = BlockKind.END, event_text.describe_end(event)
         elif kind == "ERROR":
@@ -381,11 +383,12 @@ class BlockBuilder:
             described = event_text.describe_unknown(event)
         block = self._add_block(BlockKind.FILE if path is not None else block_kind, number)
         self._pending_calls = 0
-        if block_kind is not BlockKind.NOTE:
+        if block_kind not in (BlockKind.NOTE, BlockKind.CHECKPOINT):
             self._open_calls.clear()
         block.text, block.style, block.symbol, block.failed = described
         block.text, block.path = printable(block.text[:_MAX_NOTE_CHARS]), path or ""
         block.source = one_line(event_text.to_text(event.get("source")), 80)
+        block.checkpoint = checkpoint
         if block_kind is BlockKind.STATUS and event.get("reason") in (None, "", "user"):
             block.name = event_text.to_text(event.get("status"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,9 @@ MAX_LINE_CHARS: Final = 600
 """Maximum length of a value that is shown on one line."""
 MAX_UNFOLDED_CHARS: Final = 32_000
 """Maximum length of the arguments or the result of an unfolded tool call."""
+_SHOWN_PATHS: Final = 3
+"""Number of paths that a warning names."""
+_CHECKPOINT: Final = re.compile(r"c[1-9][0-9]{0,17}")
 
 
 class EventText(NamedTuple):
@@ -89,11 +93,67 @@ def describe_end(event: Mapping[str, Any]) -> EventText:
     return EventText(f"answer complete{used}", "event--note", "·")
 
 
-def describe_note(payload: object) -> EventText:
+def describe_update(payload: object) -> EventText:
     """Return the text of the payload of an ``AGENT_EVENT_CUSTOM_UPDATE`` event."""
+    if (path := changed_file_path(payload)) is not None:
+        return describe_file(path, "✎")
+    if (checkpoint := checkpoint_text(payload)) is not None:
+        return EventText(" ".join(filter(None, checkpoint[1:])), "event--note", "±")
+    if isinstance(payload, dict) and payload.get("kind") == "not_stored":
+        return _describe_not_stored(payload)
     message = payload.get("message") if isinstance(payload, dict) else None
     text = message if isinstance(message, str) else one_line(to_text(payload), MAX_LINE_CHARS)
     return EventText(text, "event--note", "·")
+
+
+class CheckpointText(NamedTuple):
+    """Text of a ``checkpoint`` update.
+
+    Attributes:
+        name: Name of the checkpoint, such as ``c4``.
+        text: Name and number of changed files.
+        added: Number of added lines, such as ``+12``; "" if it is 0 or unknown.
+        deleted: Number of deleted lines, such as ``−3``; "" if it is 0 or unknown.
+    """
+
+    name: str
+    text: str
+    added: str
+    deleted: str
+
+
+def checkpoint_text(payload: object) -> CheckpointText | None:
+    """Return the text of a ``checkpoint`` update, or ``None`` for other updates."""
+    if not isinstance(payload, dict) or payload.get("kind") != "checkpoint":
+        return None
+    name = payload.get("checkpoint")
+    if not isinstance(name, str) or _CHECKPOINT.fullmatch(name) is None:
+        return None
+    files = sum(_count(payload.get(change)) for change in ("added", "modified", "deleted"))
+    changed = f"{files:,} {'file' if files == 1 else 'files'} changed"
+    added, deleted = _count(payload.get("lines_added")), _count(payload.get("lines_deleted"))
+    return CheckpointText(
+        name,
+        f"{name} · {changed}",
+        f"+{added:,}" if added else "",
+        f"−{deleted:,}" if deleted else "",
+    )
+
+
+def _count(value: object) -> int:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value if is_count else 0  # type: ignore[return-value]
+
+
+def _describe_not_stored(payload: Mapping[str, Any]) -> EventText:
+    message, paths = payload.get("message"), payload.get("paths")
+    text = one_line(message, MAX_LINE_CHARS) if isinstance(message, str) else "Content not stored"
+    known = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
+    shown = [one_line(path, 200) for path in known[:_SHOWN_PATHS]]
+    if shown:
+        more = max(_count(payload.get("count")), len(known)) - len(shown)
+        text += f": {', '.join(shown)}{f' and {more:,} more' if more > 0 else ''}"
+    return EventText(text, "event--warning", "!")
 
 
 def describe_unknown(event: Mapping[str, Any]) -> EventText:

@@ -42,6 +42,8 @@ class BlockKind(StrEnum):
     NOTE = "note"
     ERROR = "error"
     STATUS = "status"
+    CHECKPOINT = "checkpoint"
+    """Changes of the files in a step."""
     END = "end"
     GAP = "gap"
     """A line of the view itself, such as a count of omitted events."""

@@ -63,6 +63,10 @@ class BlockView(Protocol):
         """Matches that are highlighted in the rows."""
 
     @property
+    def selected_block(self) -> Block | None:
+        """Block under the cursor, if it is on the screen."""
+
+    @property
     def unfolded(self) -> set[int]:
         """Numbers of the first events of unfolded blocks."""
 

@@ -7,12 +7,41 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
+from tui.state.checkpoints import LogPosition
+
 
 @dataclass
 class FileRequested(Message):
-    """Request to show a file of the task."""
+    """Request to show a file of the task.
+
+    Attributes:
+        path: Path of the file.
+        written: Number of the event that reports a new version of the file, or ``None``.
+    """
 
     path: str
+    written: int | None = None
+
+
+@dataclass
+class EventChanged(Message):
+    """Change of the position at which the log is read; ``None`` at its end."""
+
+    position: LogPosition | None
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, EventChanged)
+
+
+@dataclass
+class StepRequested(Message):
+    """Request to show the changes of a step.
+
+    Attributes:
+        step: Checkpoint after the step, or number of an event in the step; ``None`` for all steps.
+    """
+
+    step: LogPosition | None
 
 
 @dataclass

@@ -13,14 +13,17 @@ from textual.widgets import Input
 
 from beray.schema import TaskEvent
 from tui import messages
+from tui.events.blocks import BlockKind
 from tui.events.event_buffer import EventBuffer
 from tui.log.bar import LogBar, NewEventsIndicator
 from tui.log.messages import (
     BlockOpened,
     CallbackReady,
     EdgeRequested,
+    EventChanged,
     FileRequested,
     PositionChanged,
+    StepRequested,
     ViewChanged,
 )
 from tui.log.model import query as queries
@@ -30,6 +33,7 @@ from tui.log.scheduler import WidgetScheduler
 from tui.log.scroll_anchors import ReadingPositions
 from tui.log.task_log import TaskLog
 from tui.log.view import LogView
+from tui.state.checkpoints import LogPosition
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
@@ -75,6 +79,7 @@ class LogPane(Vertical):
         Binding("right_square_bracket", "next_error", "Next error", show=False),
         Binding("left_curly_bracket", "previous_file", "File before", show=False),
         Binding("right_curly_bracket", "next_file", "Next file", show=False),
+        Binding("v", "step_changes", "Changes", tooltip="Show the changes of the selected step"),
         Binding("escape", "leave", "Back", show=False),
     ]
 
@@ -87,6 +92,7 @@ class LogPane(Vertical):
         self._task_id: int | None = None
         self._positions = ReadingPositions()
         self._position_text = ""
+        self._event: LogPosition | None = None
         self._prompt = FIND_PROMPT
         self._bar_texts: dict[str, str] = {}
         """Last query for each prompt, of any task."""
@@ -174,8 +180,11 @@ class LogPane(Vertical):
         block = next(
             (block for block in self.view.row_layout.blocks if block.first == message.first), None
         )
-        if block is not None and block.files:
-            self.post_message(FileRequested(message.path or block.files[0]))
+        if block is not None and block.checkpoint is not None:
+            self.post_message(StepRequested(block.checkpoint.name))
+        elif block is not None and block.files:
+            written = block.first if block.kind is BlockKind.FILE else None
+            self.post_message(FileRequested(message.path or block.files[0], written))
         elif block is not None:
             self.view.toggle_fold(message.first)
 
@@ -262,6 +271,20 @@ class LogPane(Vertical):
             self._position_text = text
             self.post_message(PositionChanged(text))
 
+    def show_event(self, position: LogPosition | None) -> None:
+        """Report a change of the position at which the log is read."""
+        if position != self._event:
+            self._event = position
+            self.post_message(EventChanged(position))
+
+    @property
+    def selected_position(self) -> LogPosition | None:
+        """Event or checkpoint under the cursor, otherwise the last one on the screen.
+
+        ``None`` at the end of the log without a cursor.
+        """
+        return self.task_log.selected_position
+
     def report_failure(self, action: str, error: Exception) -> None:
         """Report a failed request to the screen."""
         self.post_message(messages.OperationFailed(action, error))
@@ -334,6 +357,10 @@ class LogPane(Vertical):
 
     def action_previous_file(self) -> None:
         self.task_log.search.next_block(queries.FILES, "file", -1)
+
+    def action_step_changes(self) -> None:
+        """Show the changes of the selected step, or at the end of the log all changes."""
+        self.post_message(StepRequested(self.selected_position))
 
     def action_filter(self) -> None:
         """Open the bar to enter a filter."""

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from beray.exceptions import APIError
 from beray.schema import TaskEvent
+from tui.events.blocks import Block, BlockKind
 from tui.events.event_buffer import EventBuffer
 from tui.log.block_view import BlockView
 from tui.log.event_fetcher import EventFetcher
@@ -20,6 +21,7 @@ from tui.log.sources.filtered import FilteredSource
 from tui.log.sources.live import LiveSource
 from tui.log.sources.replay import ReplaySource, can_replay
 from tui.log.sources.source import LogSource
+from tui.state.checkpoints import LogPosition
 
 _NO_PAGING_STATUSES: Final = frozenset({404, 405})
 """Statuses of servers that cannot return earlier events."""
@@ -30,6 +32,9 @@ class LogDisplay(Protocol):
 
     def show_position(self, text: str, new_events: int) -> None:
         """Show the reading position, and the number of new events below the screen."""
+
+    def show_event(self, position: LogPosition | None) -> None:
+        """Show the state of the task at a position; ``None`` for its present state."""
 
     def show_source_status(self) -> None:
         """Show the changed status text of the source."""
@@ -181,7 +186,29 @@ class TaskLog:
         if position is not None and not at_end:
             text = self.source.position_text(self._view.row_layout.event_at(position))
         self._display.show_position(text, self.buffer.last_number - self._seen)
+        self._display.show_event(None if at_end and self.source.is_live else self.selected_position)
         self.source.prefetch(viewport)
+
+    @property
+    def selected_position(self) -> LogPosition | None:
+        """Event or checkpoint under the cursor, otherwise the last one on the screen.
+
+        ``None`` at the end of the log without a cursor, or before its events are known.
+        """
+        block, viewport = self._view.selected_block, self._view.viewport
+        if block is not None:
+            return _position_of(block)
+        if viewport.following and self.source.at_newest and self.source.is_live:
+            return None
+        layout = self._view.row_layout
+        position = layout.position(min(viewport.top + viewport.height, layout.total) - 1)
+        if position is None:
+            return None if self.source.is_live else 1
+        block = layout.blocks[position.block]
+        is_complete = position.row == len(layout.rows(position.block)) - 1
+        if is_complete and block.kind is not BlockKind.GAP:
+            return _position_of(block)
+        return min(max(layout.event_at(position), 1), self.buffer.total) or None
 
     # Reading positions
 
@@ -244,6 +271,7 @@ class TaskLog:
         self._activate(replay)
         self._view.following = True
         replay.start()
+        self.update_position()
 
     def show_all(self) -> None:
         """End the filter or the replay, and show the events around the reading position."""
@@ -264,3 +292,8 @@ class TaskLog:
         self.source = source
         self.search.restore_highlights()
         self._view.clear_rows()
+
+
+def _position_of(block: Block) -> LogPosition:
+    """Return the position at the end of a block."""
+    return block.last if block.checkpoint is None else block.checkpoint.name

@@ -152,6 +152,7 @@ class LogView(RowRenderer, can_focus=True):
             with self._programmatic_scroll():
                 self._go_to_row(max(0, number - self.size.height // 3))
         self.refresh()
+        self.post_message(ViewChanged())
 
     @property
     def allow_vertical_scroll(self) -> bool:
@@ -201,6 +202,13 @@ class LogView(RowRenderer, can_focus=True):
         """Block under the cursor."""
         index = self._cursor_index()
         return None if index is None else self._row_layout.blocks[index]
+
+    @property
+    def selected_block(self) -> Block | None:
+        """Block under the cursor, if it is on the screen."""
+        index = self._cursor_index()
+        is_visible = index is not None and self._on_screen(index)
+        return self._row_layout.blocks[index] if index is not None and is_visible else None
 
     def _cursor_index(self) -> int | None:
         if self._cursor is None:
@@ -264,4 +272,4 @@ class LogView(RowRenderer, can_focus=True):
 
 
 def _can_open(block: Block) -> bool:
-    return block.foldable or bool(block.files)
+    return block.foldable or bool(block.files) or block.checkpoint is not None

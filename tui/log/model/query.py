@@ -14,7 +14,18 @@ FIND_PROMPT: Final = "/"
 """Prompt for the text of a search."""
 FILTER_PROMPT: Final = "&"
 """Prompt for the terms of a filter."""
-_KINDS: Final = ("text", "user", "output", "call", "result", "file", "error", "status", "note")
+_KINDS: Final = (
+    "text",
+    "user",
+    "output",
+    "call",
+    "result",
+    "file",
+    "error",
+    "status",
+    "note",
+    "checkpoint",
+)
 _QUOTED = re.compile(r'(?:[^\s"]|"[^"]*")+')
 _DECORATION = re.compile(r"[*`]+|^ {0,3}(?:#{1,6}|>) ", re.MULTILINE)
 
@@ -83,7 +94,7 @@ def _block_kinds(block: Block) -> set[str]:
         kinds.add("error")
     if block.paths:
         kinds.add("file")
-    if block.kind is BlockKind.END:
+    if block.kind in (BlockKind.END, BlockKind.CHECKPOINT):
         kinds.add("note")
     return kinds
 

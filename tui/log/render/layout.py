@@ -71,6 +71,8 @@ def layout_block(
             *text_rows(block.text, width, block.style, block.symbol),
             *_attachment_rows(block, width),
         ]
+    if block.checkpoint is not None:
+        return [_checkpoint_row(block, block.checkpoint, width)]
     if markdown is not None and needs_markdown(block):
         rendered = markdown(block.text, width, block.context.fence)
         if rendered is not None:
@@ -127,6 +129,19 @@ def _attachment_rows(block: Block, width: int) -> list[LogRow]:
         LogRow(_truncate(path, width), "event--file", _ATTACHMENT_SYMBOL, None, False, path)
         for path in block.paths
     ]
+
+
+def _checkpoint_row(block: Block, checkpoint: event_text.CheckpointText, width: int) -> LogRow:
+    if cell_len(block.text) > width:
+        return LogRow(_truncate(block.text, width), block.style, block.symbol)
+    spans: list[tuple[str, str | Style]] = [(checkpoint.text, block.style)]
+    for count, style in (
+        (checkpoint.added, "event--added"),
+        (checkpoint.deleted, "event--deleted"),
+    ):
+        if count:
+            spans.append((f" {count}", style))
+    return LogRow(block.text, block.style, block.symbol, tuple(spans))
 
 
 def _tool_rows(block: Block, width: int, unfolded: bool) -> list[LogRow]:

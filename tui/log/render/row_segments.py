@@ -44,6 +44,9 @@ _EVENT_STYLES: Final = frozenset(
         "event--result",
         "event--failure",
         "event--note",
+        "event--warning",
+        "event--added",
+        "event--deleted",
         "event--file",
     }
 )

@@ -29,6 +29,7 @@ class FilteredSource:
 
     prompt = FILTER_PROMPT
     status_text = "esc removes the filter"
+    is_live = True
     return_position = None
 
     def __init__(

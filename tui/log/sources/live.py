@@ -33,6 +33,7 @@ class LiveSource:
 
     prompt = ""
     status_text = ""
+    is_live = True
 
     def __init__(
         self,

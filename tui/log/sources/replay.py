@@ -42,6 +42,7 @@ class ReplaySource:
     """
 
     prompt = "replay"
+    is_live = False
 
     def __init__(
         self,

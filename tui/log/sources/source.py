@@ -39,6 +39,10 @@ class LogSource(Protocol):
         """True if the blocks end with the newest event."""
 
     @property
+    def is_live(self) -> bool:
+        """True if the blocks end with the present state of the task, once they are complete."""
+
+    @property
     def return_position(self) -> ReadingPosition | None:
         """Reading position to use instead of the visible one, or ``None``."""
 
