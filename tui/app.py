@@ -254,6 +254,23 @@ class BeRayApp(App[None]):
                 UsersScreen(self.session.server, user_state=self.user_state, clock=self._clock)
             )
 
+    # Changes
+
+    def on_changes_requested(self, message: messages.ChangesRequested) -> None:
+        """Show the changes of a task above the tasks."""
+        from tui.diff.changes import ChangeScope
+        from tui.diff.screen import DiffScreen
+
+        if not self.session.is_open(DiffScreen) and isinstance(self.screen, MainScreen):
+            screen = DiffScreen(
+                message.task_id,
+                message.title,
+                ChangeScope(message.step),
+                server=self.session.server,
+                target=self.screen,
+            )
+            self.push_screen(screen)
+
     # Prefabs
 
     def action_prefabs(self) -> None:

@@ -18,6 +18,7 @@ from beray.streaming.cursor import StreamState
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
+    from tui.state.checkpoints import CheckpointIndex, LogPosition
     from tui.state.file_listing import TaskFileListing
 
 
@@ -187,11 +188,28 @@ class TaskDeleted(Message):
 
 
 @dataclass(eq=False, repr=False)
+class CheckpointsArrived(Message):
+    """The checkpoints of ``task_id`` were read."""
+
+    task_id: int
+    index: CheckpointIndex
+
+
+@dataclass(eq=False, repr=False)
+class CheckpointsFailed(Message):
+    """The checkpoints of ``task_id`` could not be read."""
+
+    task_id: int
+    error: Exception
+
+
+@dataclass(eq=False, repr=False)
 class FilesArrived(Message):
-    """The files of ``task_id`` were read."""
+    """The files of ``task_id`` were read: the present ones, or those of the checkpoint ``at``."""
 
     task_id: int
     listing: TaskFileListing
+    at: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -200,6 +218,7 @@ class FilesFailed(Message):
 
     task_id: int
     error: Exception
+    at: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -210,6 +229,7 @@ class FolderArrived(Message):
     path: str
     after: str | None
     page: FilePage
+    at: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -219,6 +239,7 @@ class FolderFailed(Message):
     task_id: int
     path: str
     error: Exception
+    at: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -229,6 +250,7 @@ class PreviewArrived(Message):
     path: str
     content: bytes
     complete: bool
+    at: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -238,6 +260,29 @@ class PreviewFailed(Message):
     task_id: int
     path: str
     error: Exception
+    at: str | None = None
+
+
+@dataclass(eq=False, repr=False)
+class ChangesRequested(Message):
+    """The user wants to see changes of a task.
+
+    Attributes:
+        task_id: The task.
+        title: Its goal, which may be untrusted.
+        step: Position in a step, whose changes only are shown; ``None`` for all changes.
+    """
+
+    task_id: int
+    title: str
+    step: LogPosition | None = None
+
+
+@dataclass(eq=False, repr=False)
+class FilesRestored(Message):
+    """Files of ``task_id`` were restored from a checkpoint."""
+
+    task_id: int
 
 
 @dataclass(eq=False, repr=False)

@@ -85,6 +85,9 @@ class StubClient:
         self.session: Answer = None
         self.message: Answer = {"message": "done"}
         self.created: Answer = None
+        self.checkpoints: Answer = []
+        self.changes: Answer = None
+        self.restored: Answer = None
         self.blocked: threading.Event | None = None
         """While this is there and not set, ``list_tasks`` does not return."""
 
@@ -121,7 +124,9 @@ class StubClient:
     def stream_all_updates(self, **options: Any) -> NoUpdates:
         return NoUpdates()
 
-    def create_task(self, goal: str, tools: Any = None, *, start: bool = True) -> Any:
+    def create_task(
+        self, goal: str, tools: Any = None, *, start: bool = True, from_task: Any = None
+    ) -> Any:
         return answered(self.created)
 
     def stop_task(self, task_id: int) -> Any:
@@ -133,10 +138,21 @@ class StubClient:
     def stream_task_updates(self, task_id: int, **options: Any) -> StubStream:
         return StubStream(self.events.get(task_id, []), options["on_state"], self.stream_state)
 
+    def list_checkpoints(self, task_id: int) -> Any:
+        return answered(self.checkpoints)
+
+    def diff(self, task_id: int, *, from_: Any = None, to: Any = None) -> Any:
+        return answered(self.changes)
+
+    def restore(self, task_id: int, to: Any, *, paths: Any = (), dry_run: bool = False) -> Any:
+        return answered(self.restored)
+
     def list_files_page(self, task_id: int, path: str = ".", **options: Any) -> FilePage:
         return FilePage(answered(self.files), None)
 
-    def get_file_content(self, task_id: int, path: str, *, stream: bool) -> requests.Response:
+    def get_file_content(
+        self, task_id: int, path: str, *, stream: bool, at: Any = None
+    ) -> requests.Response:
         response = requests.Response()
         response.raw = io.BytesIO(answered(self.content))
         response.status_code = 200
@@ -269,6 +285,66 @@ SAID = [
     event("AGENT_EVENT_SEND_FILE", path="route.md"),
     event("TASK_STATUS", status="INPUT_REQUIRED"),
 ]
+CHECKPOINTS = [
+    {"checkpoint": "c1", "seq": 2},
+    {"checkpoint": "c2", "seq": 8},
+    {"checkpoint": "c3", "seq": 16},
+]
+CHANGES = {
+    "from": CHECKPOINTS[0],
+    "to": CHECKPOINTS[2],
+    "lines_added": 5,
+    "lines_deleted": 3,
+    "files": [
+        {
+            "path": "report/summary.md",
+            "change": "modified",
+            "lines_added": 4,
+            "lines_deleted": 3,
+            "hunks": [
+                {
+                    "old_start": 1,
+                    "old_lines": 6,
+                    "new_start": 1,
+                    "new_lines": 7,
+                    "lines": [
+                        " # Three quarters",
+                        " ",
+                        "-Sales rose by 3 % from the first to the second quarter.",
+                        "+Sales rose by 4 % from the first to the third quarter.",
+                        "+The totals of the second quarter lack two shops.",
+                        " ",
+                        "-| quarter | sales |",
+                        "-| ------- | ----- |",
+                        "+| quarter | sales of all shops |",
+                        "+| ------- | ------------------ |",
+                        " | 1       | 1 204 |",
+                    ],
+                }
+            ],
+        },
+        {
+            "path": "report/图表.txt",
+            "change": "added",
+            "lines_added": 1,
+            "hunks": [
+                {
+                    "old_start": 0,
+                    "old_lines": 0,
+                    "new_start": 1,
+                    "new_lines": 1,
+                    "lines": ["+日本語\tx"],
+                }
+            ],
+        },
+        {
+            "path": "run.sh",
+            "change": "modified",
+            "old": {"type": "file", "mode": "644", "size": 12},
+            "new": {"type": "file", "mode": "755", "size": 12},
+        },
+    ],
+}
 CONTENT = b"""# Three quarters
 
 Sales rose by 4 % from the first to the third quarter.
@@ -285,6 +361,7 @@ def full_client() -> StubClient:
     client = StubClient()
     client.tasks, client.files, client.content = TASKS, FILES, CONTENT
     client.events = {12: EVENTS}
+    client.checkpoints, client.changes = CHECKPOINTS, CHANGES
     client.stream_state = StreamState.LIVE
     return client
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         ChatOpenFailed,
     )
     from tui.composer.message_box import MessageBox
-    from tui.log.messages import FileRequested, PositionChanged
+    from tui.log.messages import FileRequested, PositionChanged, StepRequested
     from tui.screens.panes import Panes
     from tui.widgets.file_browser import FileBrowser
     from tui.widgets.inbox import Inbox
@@ -82,6 +82,8 @@ class MainScreen(Screen[None]):
         Binding("r", "run_again", "Again", tooltip="The same goal as a new task"),
         Binding("d", "download", "Save", tooltip="Download the selected file"),
         Binding("z", "download_zip", "ZIP", tooltip="Download all files of the task"),
+        Binding("v", "changes", "Changes", tooltip="Show the changes of the task's files"),
+        Binding("V", "changes", "Changes of the task", show=False),
         Binding("c", "new_chat", "Chat", show=False, tooltip="Talk with the agent in a new chat"),
         Binding("P", "app.prefabs", "Prefabs", show=False, tooltip="Run functions with files"),
         Binding("A", "app.account", "Account", show=False, tooltip="Password, sessions, export"),
@@ -334,7 +336,7 @@ class MainScreen(Screen[None]):
             return self.chats.selected is not None
         if action == "run_again":
             return True if task is not None and not status.is_chat(task) else None
-        if action in ("delete_task", "show", "download_zip", "refresh_files"):
+        if action in ("delete_task", "show", "changes", "download_zip", "refresh_files"):
             return True if task is not None else None
         if action == "download":
             return True if self.files.selected_file is not None else None
@@ -372,6 +374,12 @@ class MainScreen(Screen[None]):
         self._turn_to(what)
         self.set_focus(self.query_one("#tree" if what == "files" else "#log"))
         self.files.read_if_shown()
+
+    def action_changes(self) -> None:
+        """Show all changes of the selected task."""
+        task = self.task_state.selected_task
+        if task is not None:
+            self.post_message(messages.ChangesRequested(task["id"], status.title(task)))
 
     def action_new_chat(self) -> None:
         self.chats.open()
@@ -478,6 +486,13 @@ class MainScreen(Screen[None]):
 
     def on_position_changed(self, message: PositionChanged) -> None:
         self.panes.show_position(message.text)
+
+    def on_step_requested(self, message: StepRequested) -> None:
+        task = self.task_state.selected_task
+        if task is not None:
+            self.post_message(
+                messages.ChangesRequested(task["id"], status.title(task), message.step)
+            )
 
     async def on_file_requested(self, message: FileRequested) -> None:
         await self.action_show("files")

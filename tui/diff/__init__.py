@@ -1,0 +1,1 @@
+"""Changes between two checkpoints of a task, and restoring files from them."""
