@@ -16,8 +16,10 @@ _PREVIEW_LINES: Final = 4000
 _SNIFFED_BYTES: Final = 8192
 
 
-def read(client: BeRayClient, task_id: int, path: str) -> messages.PreviewArrived:
-    """Read at most ``PREVIEW_BYTES`` of a file. Blocks.
+def read(
+    client: BeRayClient, task_id: int, path: str, at: str | None = None
+) -> messages.PreviewArrived:
+    """Read at most ``PREVIEW_BYTES`` of a file, or of its version in a checkpoint. Blocks.
 
     Raises:
         TransferError: The connection broke while the content was read.
@@ -25,7 +27,7 @@ def read(client: BeRayClient, task_id: int, path: str) -> messages.PreviewArrive
     import requests  # not needed by the first screen
 
     content = bytearray()
-    with client.get_file_content(task_id, path, stream=True) as response:
+    with client.get_file_content(task_id, path, stream=True, at=at) as response:
         try:
             for chunk in response.iter_content(64 * 1024):
                 content += chunk
@@ -34,7 +36,7 @@ def read(client: BeRayClient, task_id: int, path: str) -> messages.PreviewArrive
         except requests.RequestException:
             raise TransferError(f"{path}: the connection broke; select the file again") from None
     complete = len(content) <= PREVIEW_BYTES
-    return messages.PreviewArrived(task_id, path, bytes(content[:PREVIEW_BYTES]), complete)
+    return messages.PreviewArrived(task_id, path, bytes(content[:PREVIEW_BYTES]), complete, at)
 
 
 def document(content: bytes, complete: bool) -> Document | None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.message import Message
 
-from beray.exceptions import AuthenticationError, NotFoundError
+from beray.exceptions import APIError, AuthenticationError, NotFoundError
+from beray.schema import FileItem, FilePage
 from beray.streaming.streams import StreamState
 from beray.testing import RunningServer, access_token
 from tests.support import until
@@ -16,6 +18,7 @@ from tests.tui import dashboard_stub as stub
 from tests.tui.controller_fakes import Surroundings
 from tui import messages
 from tui.controllers.files import FilesController
+from tui.controllers.task_checkpoints import TaskCheckpoints
 from tui.controllers.task_detail import TaskDetail
 from tui.state.file_listing import ROOT
 
@@ -67,6 +70,10 @@ class Detail:
         self.around = around = Surroundings(client, folder)
         self.log, self.view = FakeLog(), FakeFiles()
         self.files_shown = False
+        self.states: list[str | None] = []
+        self.checkpoints = TaskCheckpoints(
+            tasks=around.tasks, server=around.server, target=around.target
+        )
         self.files = FilesController(
             tasks=around.tasks,
             server=around.server,
@@ -74,12 +81,15 @@ class Detail:
             set_timer=around.timers.set_timer,
             failures=around.failures,
             is_shown=lambda: self.files_shown,
+            checkpoints=self.checkpoints,
+            on_change=lambda: self.states.append(self.files.at),
         )
         self.detail = TaskDetail(
             tasks=around.tasks,
             server=around.server,
             log=lambda: self.log,
             files=self.files,
+            checkpoints=self.checkpoints,
             target=around.target,
             set_timer=around.timers.set_timer,
             failures=around.failures,
@@ -291,3 +301,192 @@ def test_a_file_is_selected_only_while_the_files_are_shown(detail: Detail) -> No
     assert detail.files.selected_file == "q1.csv"
     detail.files_shown = False
     assert detail.files.selected_file is None
+
+
+# The files at an event of the log
+
+
+CHECKPOINTS: list[Any] = [{"checkpoint": "c1", "seq": 2}, {"checkpoint": "c2", "seq": 8}]
+
+
+class VersionsClient(stub.StubClient):
+    """Client whose files are named after their checkpoint; records the requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checkpoints = CHECKPOINTS
+        self.requests: list[str | None] = []
+
+    def list_files_page(self, task_id: int, path: str = ".", **options: Any) -> FilePage:
+        at = options.get("at")
+        self.requests.append(at)
+        name = f"{at or 'present'}.txt"
+        return FilePage([FileItem(name=name, path=name, type="file")], None)
+
+
+class Versions(Detail):
+    """Controllers of a task whose log is read at some event."""
+
+    def __init__(self, folder: Path) -> None:
+        self.client = VersionsClient()
+        super().__init__(self.client, folder)
+        self.around.know(*stub.TASKS, stub.CHAT)
+        self.detail.select(9, settle=False)
+        self.show_files()
+
+    def read_at(self, number: int | None) -> None:
+        """Let the log be read at an event."""
+        self.files.show_event(number)
+        self.around.timers.fire()
+
+    def receive(self, *kinds: type[Message]) -> None:
+        """Process the next messages of these types."""
+        for kind in kinds:
+            message: Any = self.around.target.next(kind)
+            if isinstance(message, messages.CheckpointsArrived):
+                self.checkpoints.arrived(message)
+            elif isinstance(message, messages.CheckpointsFailed):
+                self.checkpoints.failed(message)
+            else:
+                self.files.files_arrived(message)
+
+    @property
+    def shown(self) -> list[str]:
+        """Names of the files that are shown."""
+        listings = [call[1] for call in self.view.calls if call[0] == "show"]
+        return [item["name"] for item in listings[-1].folders[ROOT].items] if listings else []
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Iterator[Versions]:
+    made = Versions(tmp_path)
+    yield made
+    made.detail.close()
+    made.around.user_state.close()
+
+
+def test_the_files_at_the_event_are_shown_until_the_log_is_at_its_end(versions: Versions) -> None:
+    arrived = messages.FilesArrived
+    versions.files.read()
+    versions.receive(arrived)
+    assert versions.shown == ["present.txt"]
+    versions.read_at(5)
+    versions.receive(messages.CheckpointsArrived, arrived)
+    assert versions.shown == ["c1.txt"] and versions.files.at == "c1"
+    versions.read_at(9)
+    versions.receive(arrived)
+    assert versions.shown == ["c2.txt"]
+    versions.read_at(7)  # read already
+    assert versions.shown == ["c1.txt"]
+    versions.read_at(None)
+    versions.receive(arrived)
+    assert versions.shown == ["present.txt"] and versions.files.at is None
+    assert versions.client.requests == [None, "c1", "c2", None]
+    assert versions.states == ["c1", "c2", "c1", None]
+    # The tree is replaced, because its directories are of another state.
+    assert [call[0] for call in versions.view.calls].count("replace") == 4
+
+
+def test_a_file_that_the_log_reports_is_shown_as_it_was_after_its_step(versions: Versions) -> None:
+    arrived = messages.FilesArrived
+    versions.files.show_version(5)
+    versions.files.read()
+    versions.receive(arrived)
+    assert versions.shown == ["present.txt"]  # the log is at its end
+    versions.read_at(5)
+    versions.receive(messages.CheckpointsArrived, arrived)
+    versions.files.show_version(5)
+    versions.files.show_event(5)  # the log is still there
+    versions.files.read()
+    versions.receive(arrived)
+    assert versions.shown == ["c2.txt"]
+    versions.files.show_version(9)  # there is no later checkpoint yet
+    versions.files.read()
+    versions.receive(arrived)
+    assert versions.shown == ["present.txt"]
+    versions.read_at(8)
+    assert versions.shown == ["c2.txt"]
+
+
+def test_files_are_read_at_intervals_and_not_while_they_are_hidden(versions: Versions) -> None:
+    for number in range(3, 9):
+        versions.files.show_event(number)
+    assert len(versions.around.timers.waiting) == 1
+    assert versions.client.requests == []
+    versions.files_shown = False
+    versions.files.show_event(4)
+    assert versions.around.timers.waiting == []
+    assert versions.client.requests == []
+    versions.files_shown = True
+    versions.files.read_if_shown()
+    versions.receive(messages.CheckpointsArrived, messages.FilesArrived)
+    assert versions.shown == ["c1.txt"] and versions.client.requests == ["c1"]
+
+
+def test_events_do_not_change_the_files_of_a_checkpoint(versions: Versions) -> None:
+    versions.read_at(5)
+    versions.receive(messages.CheckpointsArrived, messages.FilesArrived)
+    sent = stub.event("AGENT_EVENT_SEND_FILE", path="a")
+    versions.files.events_received([sent])  # type: ignore[list-item]
+    assert not versions.files.is_due
+
+
+def test_results_for_another_checkpoint_are_dropped(versions: Versions) -> None:
+    versions.read_at(5)
+    versions.receive(messages.CheckpointsArrived)
+    late = versions.around.target.next(messages.FilesArrived)
+    versions.read_at(9)
+    versions.files.files_arrived(late)
+    assert versions.shown == []
+    error = NotFoundError("gone", status_code=404)
+    versions.files.preview_failed(messages.PreviewFailed(9, "a", error, "c1"))
+    versions.files.folder_failed(messages.FolderFailed(9, "a", error))
+    assert all(not call[0].endswith("refused") for call in versions.view.calls)
+    versions.receive(messages.FilesArrived)
+    assert versions.shown == ["c2.txt"]
+    versions.read_at(5)  # the late result is not lost
+    assert versions.shown == ["c1.txt"]
+
+
+def test_previews_and_directories_are_those_of_the_checkpoint(versions: Versions) -> None:
+    calls: list[Any] = []
+    client: Any = versions.client
+    client.get_file_content = lambda *values, **options: (
+        calls.append(options["at"]) or stub.StubClient.get_file_content(client, *values, **options)
+    )
+    versions.read_at(5)
+    versions.receive(messages.CheckpointsArrived, messages.FilesArrived)
+    versions.files.read_preview("c1.txt")
+    versions.files.preview_arrived(versions.around.target.next(messages.PreviewArrived))
+    versions.files.read_folder("data", None)
+    versions.files.folder_arrived(versions.around.target.next(messages.FolderArrived))
+    assert [call[0] for call in versions.view.calls][-2:] == ["show_preview", "add_page"]
+    assert calls == ["c1"] and versions.client.requests == ["c1", "c1"]
+
+
+@pytest.mark.parametrize("status", [404, 405, 409])
+def test_a_server_without_history_shows_the_present_files(versions: Versions, status: int) -> None:
+    versions.client.checkpoints = APIError("no", status_code=status)
+    versions.read_at(5)
+    versions.receive(messages.CheckpointsFailed)
+    assert versions.files.at is None
+    versions.files.read()
+    versions.receive(messages.FilesArrived)
+    assert versions.shown == ["present.txt"]
+
+
+def test_checkpoints_that_cannot_be_read_are_reported(versions: Versions) -> None:
+    versions.client.checkpoints = error = APIError("no", status_code=500)
+    versions.read_at(5)
+    versions.receive(messages.CheckpointsFailed)
+    assert versions.view.calls[-1] == ("refused", error)
+
+
+def test_another_task_shows_its_present_files(versions: Versions) -> None:
+    versions.read_at(5)
+    versions.receive(messages.CheckpointsArrived, messages.FilesArrived)
+    versions.detail.select(10)
+    assert versions.files.at is None and versions.states[-1] is None
+    versions.files.read()
+    versions.receive(messages.FilesArrived)
+    assert versions.shown == ["present.txt"]

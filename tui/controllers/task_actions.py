@@ -163,36 +163,49 @@ class TaskActions:
 
     # Saving files
 
-    def save_zip(self) -> None:
-        """Ask for a local path, then download all files of the selected task."""
+    def save_zip(self, at: str | None = None) -> None:
+        """Ask for a local path, then download all files of the selected task.
+
+        Args:
+            at: Checkpoint whose files are downloaded; ``None`` for the present files.
+        """
         selected, client = self._tasks.selected, self._server.client
         if selected is not None:
             task_id = selected.task_id
             self._dialogs.save(
-                sanitize.line(f"All files of task #{task_id} as a ZIP"),
-                Path.cwd() / f"task-{task_id}.zip",
+                sanitize.line(f"All files of task #{task_id}{_at(at)} as a ZIP"),
+                Path.cwd() / f"task-{task_id}{f'-{at}' if at else ''}.zip",
                 lambda target, overwrite, transfer: client.download_zip(
-                    task_id, target, overwrite=overwrite, transfer=transfer
+                    task_id, target, overwrite=overwrite, transfer=transfer, at=at
                 ),
                 self._saved,
             )
 
-    def save_file(self, path: str) -> None:
-        """Ask for a local path, then download ``path`` from the selected task's work_dir."""
+    def save_file(self, path: str, at: str | None = None) -> None:
+        """Ask for a local path, then download a file of the selected task.
+
+        Args:
+            path: Path in the work_dir.
+            at: Checkpoint whose version is downloaded; ``None`` for the present one.
+        """
         selected, client = self._tasks.selected, self._server.client
         if selected is not None:
             task_id = selected.task_id
             self._dialogs.save(
-                sanitize.line(f"{path} of task #{task_id}"),
+                sanitize.line(f"{path} of task #{task_id}{_at(at)}"),
                 Path.cwd() / local_name(path),
                 lambda target, overwrite, transfer: client.download_file(
-                    task_id, path, target, overwrite=overwrite, transfer=transfer
+                    task_id, path, target, overwrite=overwrite, transfer=transfer, at=at
                 ),
                 self._saved,
             )
 
     def _saved(self, path: Path) -> None:
         self._notify(f"Saved {path}")
+
+
+def _at(checkpoint: str | None) -> str:
+    return "" if checkpoint is None else f" at {checkpoint}"
 
 
 def _deleted(client: BeRayClient, task_id: int) -> messages.TaskDeleted:

@@ -12,6 +12,7 @@ from tui import messages, sanitize, status
 from tui.controllers.failures import FailureReporter
 from tui.controllers.files import FilesController
 from tui.controllers.interfaces import RunningTimer, SetTimer
+from tui.controllers.task_checkpoints import TaskCheckpoints
 from tui.io.background import MessageTarget, TaskStreamReader
 from tui.state.current_server import CurrentServer
 from tui.state.tasks import TasksState
@@ -49,6 +50,7 @@ class TaskDetail:
         server: Server of the tasks.
         log: Returns the view of the events, which exists once a task can be selected.
         files: Files of the selected task.
+        checkpoints: Checkpoints of the selected task.
         target: Receives the messages of the reader, and ``TaskEnded``.
         set_timer: Delays the opening of the stream.
         failures: Requests a new sign-in if the session has ended.
@@ -63,6 +65,7 @@ class TaskDetail:
         server: CurrentServer,
         log: Callable[[], TaskLogView],
         files: FilesController,
+        checkpoints: TaskCheckpoints,
         target: MessageTarget,
         set_timer: SetTimer,
         failures: FailureReporter,
@@ -73,6 +76,7 @@ class TaskDetail:
         self._server = server
         self._log = log
         self._files = files
+        self._checkpoints = checkpoints
         self._target = target
         self._set_timer = set_timer
         self._failures = failures
@@ -91,6 +95,7 @@ class TaskDetail:
         if self._tasks.selected is not None and self._tasks.selected.task_id == task_id:
             return
         self.close()
+        self._checkpoints.task_selected()
         self._files.task_selected()
         if task_id is None:
             self._tasks.selected = None
@@ -190,4 +195,5 @@ class TaskDetail:
             if isinstance(name, str) and name in TERMINAL_STATUSES:
                 self._target.post_message(messages.TaskEnded(selected.task_id, event))
         self._log().append_events(events)
+        self._checkpoints.events_received(events)
         self._files.events_received(events)

@@ -37,6 +37,8 @@ def _of_task(screen: MainScreen) -> Iterator[SystemCommand]:
         yield SystemCommand("Delete task", "With its events and files", screen.action_delete_task)
     yield SystemCommand("Events", "Show the task's log", lambda: screen.action_show("events"))
     yield SystemCommand("Files", "Show the task's files", lambda: screen.action_show("files"))
+    yield SystemCommand("Files beside the log", "Show or hide the tree", screen.action_files_beside)
+    yield SystemCommand("Changes", "Show the changes of the task's files", screen.action_changes)
     yield SystemCommand("Download ZIP", "All files of the task", screen.action_download_zip)
     if screen.files.selected_file is not None:
         yield SystemCommand("Download file", "The selected file", screen.action_download)
@@ -51,6 +53,7 @@ def _of_log(screen: MainScreen) -> Iterator[SystemCommand]:
     yield SystemCommand("Previous error", "In the log", log.action_previous_error)
     yield SystemCommand("Next file change", "In the log", log.action_next_file)
     yield SystemCommand("Previous file change", "In the log", log.action_previous_file)
+    yield SystemCommand("Changes of the step", "At the cursor of the log", log.action_step_changes)
     yield SystemCommand("Beginning of the log", "Go to the first event", log.action_home)
     yield SystemCommand("End of the log", "And follow new events", log.action_end)
     yield SystemCommand("Replay", "Play back a finished task", log.action_replay)

@@ -22,6 +22,7 @@ from tui.controllers.failures import FailureReporter
 from tui.controllers.files import FilesController
 from tui.controllers.notifier import Notifier
 from tui.controllers.task_actions import TaskActions
+from tui.controllers.task_checkpoints import TaskCheckpoints
 from tui.controllers.task_detail import TaskDetail
 from tui.controllers.task_feed import TaskFeedController
 from tui.io.task_feed_reader import Successor
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         ChatOpenFailed,
     )
     from tui.composer.message_box import MessageBox
-    from tui.log.messages import FileRequested, PositionChanged, StepRequested
+    from tui.log.messages import EventChanged, FileRequested, PositionChanged, StepRequested
     from tui.screens.panes import Panes
     from tui.widgets.file_browser import FileBrowser
     from tui.widgets.inbox import Inbox
@@ -49,6 +50,17 @@ if TYPE_CHECKING:
 _TICK_SECONDS: Final = 1.0
 _FOOTER_SECONDS: Final = 0.3
 """Maximum time to wait until the footer is shown."""
+_ACTIONS_ON_TASK: Final = frozenset(
+    {
+        "changes",
+        "delete_task",
+        "download_zip",
+        "files_beside",
+        "refresh_files",
+        "show",
+    }
+)
+"""Actions that need a selected task."""
 _PANES_STYLESHEET: Final = Path(__file__).with_name("panes.tcss")
 
 
@@ -84,6 +96,7 @@ class MainScreen(Screen[None]):
         Binding("z", "download_zip", "ZIP", tooltip="Download all files of the task"),
         Binding("v", "changes", "Changes", tooltip="Show the changes of the task's files"),
         Binding("V", "changes", "Changes of the task", show=False),
+        Binding("t", "files_beside", "Tree", show=False, tooltip="Show the files beside the log"),
         Binding("c", "new_chat", "Chat", show=False, tooltip="Talk with the agent in a new chat"),
         Binding("P", "app.prefabs", "Prefabs", show=False, tooltip="Run functions with files"),
         Binding("A", "app.account", "Account", show=False, tooltip="Password, sessions, export"),
@@ -143,19 +156,23 @@ class MainScreen(Screen[None]):
             failures=self.failures,
             on_change=self._tasks_changed,
         )
+        self.checkpoints = TaskCheckpoints(tasks=tasks, server=server, target=self)
         self.files = FilesController(
             tasks=tasks,
             server=server,
             target=self,
             set_timer=self.set_timer,
             failures=self.failures,
-            is_shown=lambda: self._shows("files"),
+            is_shown=lambda: self._panes is not None and self._panes.shows_files,
+            checkpoints=self.checkpoints,
+            on_change=lambda: self.panes.show_files_at(self.files.at),
         )
         self.detail = TaskDetail(
             tasks=tasks,
             server=server,
             log=lambda: self.panes.events,
             files=self.files,
+            checkpoints=self.checkpoints,
             target=self,
             set_timer=self.set_timer,
             failures=self.failures,
@@ -336,7 +353,7 @@ class MainScreen(Screen[None]):
             return self.chats.selected is not None
         if action == "run_again":
             return True if task is not None and not status.is_chat(task) else None
-        if action in ("delete_task", "show", "changes", "download_zip", "refresh_files"):
+        if action in _ACTIONS_ON_TASK:
             return True if task is not None else None
         if action == "download":
             return True if self.files.selected_file is not None else None
@@ -358,22 +375,35 @@ class MainScreen(Screen[None]):
         self.actions.delete()
 
     def action_download_zip(self) -> None:
-        self.actions.save_zip()
+        self.actions.save_zip(self.files.at if self.panes.shows_files else None)
 
     def action_download(self) -> None:
         path = self.files.selected_file
         if path is not None:
-            self.actions.save_file(path)
+            self.actions.save_file(path, self.files.at)
 
     def action_refresh_files(self) -> None:
         self.files.read()
 
     async def action_show(self, what: str) -> None:
-        if what == "files" and self.files.view is None:
-            self.files.view = await self.panes.add_files()
+        if what == "files":
+            await self._add_files()
         self._turn_to(what)
         self.set_focus(self.query_one("#tree" if what == "files" else "#log"))
         self.files.read_if_shown()
+
+    async def action_files_beside(self) -> None:
+        """Show the files beside the log, or the log alone."""
+        await self._add_files()
+        self.panes.set_beside(beside=not self.panes.is_beside)
+        self._turn_to("events")
+        self.set_focus(self.query_one("#log"))
+        self.files.read_if_shown()
+
+    async def _add_files(self) -> None:
+        """Create the view of the files, which may never be needed."""
+        if self.files.view is None:
+            self.files.view = await self.panes.add_files()
 
     def action_changes(self) -> None:
         """Show all changes of the selected task."""
@@ -487,6 +517,9 @@ class MainScreen(Screen[None]):
     def on_position_changed(self, message: PositionChanged) -> None:
         self.panes.show_position(message.text)
 
+    def on_event_changed(self, message: EventChanged) -> None:
+        self.files.show_event(message.position)
+
     def on_step_requested(self, message: StepRequested) -> None:
         task = self.task_state.selected_task
         if task is not None:
@@ -494,7 +527,19 @@ class MainScreen(Screen[None]):
                 messages.ChangesRequested(task["id"], status.title(task), message.step)
             )
 
+    def on_checkpoints_arrived(self, message: messages.CheckpointsArrived) -> None:
+        self.checkpoints.arrived(message)
+
+    def on_checkpoints_failed(self, message: messages.CheckpointsFailed) -> None:
+        self.checkpoints.failed(message)
+
+    def on_files_restored(self, message: messages.FilesRestored) -> None:
+        self.checkpoints.changed()
+        self.files.read_if_shown()
+
     async def on_file_requested(self, message: FileRequested) -> None:
+        if message.written is not None:
+            self.files.show_version(message.written)
         await self.action_show("files")
         if self.files.view is not None:
             self.files.view.select(from_workspace(message.path))

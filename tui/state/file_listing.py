@@ -97,7 +97,12 @@ class TaskFileListing:
 
 
 def read(
-    client: BeRayClient, task_id: int, opened: Mapping[str, int], *, is_large: bool
+    client: BeRayClient,
+    task_id: int,
+    opened: Mapping[str, int],
+    *,
+    is_large: bool,
+    at: str | None = None,
 ) -> TaskFileListing:
     """Read the files of a task: all of them if they are few, otherwise the open directories.
 
@@ -106,10 +111,11 @@ def read(
         task_id: Task whose files are read.
         opened: Number of entries to read of each open directory.
         is_large: Whether the tree was too large to be read in one request the last time.
+        at: Checkpoint to read; ``None`` for the present files.
     """
     folders: dict[str, ListedFolder] = {}
     if not is_large:
-        page = client.list_files_page(task_id, limit=PAGE_ENTRIES)
+        page = client.list_files_page(task_id, limit=PAGE_ENTRIES, at=at)
         if page.after is None:
             return whole(page.items)
         if all("/" not in path_of(item) for item in page.items):
@@ -121,7 +127,7 @@ def read(
         if path in folders:
             continue
         try:
-            folders[path] = _read_folder(client, task_id, path, count)
+            folders[path] = _read_folder(client, task_id, path, count, at)
         except (NotFoundError, UnprocessableEntityError):
             # An open directory has been deleted or can no longer be read.
             if path == ROOT:
@@ -129,15 +135,21 @@ def read(
     return TaskFileListing(folders, is_whole=False, asked=asked)
 
 
-def read_page(client: BeRayClient, task_id: int, path: str, after: str | None) -> FilePage:
-    """Read one page of a directory."""
-    return client.list_files_page(task_id, path or ".", depth=1, limit=PAGE_ENTRIES, after=after)
+def read_page(
+    client: BeRayClient, task_id: int, path: str, after: str | None, at: str | None = None
+) -> FilePage:
+    """Read one page of a directory; ``at`` is a checkpoint, or ``None`` for the present files."""
+    return client.list_files_page(
+        task_id, path or ".", depth=1, limit=PAGE_ENTRIES, after=after, at=at
+    )
 
 
-def _read_folder(client: BeRayClient, task_id: int, path: str, count: int) -> ListedFolder:
+def _read_folder(
+    client: BeRayClient, task_id: int, path: str, count: int, at: str | None
+) -> ListedFolder:
     folder = ListedFolder([])
     while True:
-        folder = folder.extended(read_page(client, task_id, path, folder.after))
+        folder = folder.extended(read_page(client, task_id, path, folder.after, at))
         if folder.after is None or len(folder.items) >= min(count, MAX_READ):
             hidden = max(len(folder.items) - max(MAX_READ, MAX_SHOWN), 0)
             return ListedFolder(folder.items[: len(folder.items) - hidden], folder.after, hidden)

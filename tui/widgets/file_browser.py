@@ -82,6 +82,17 @@ class FileBrowser(Horizontal):
         self._note("left", Content("Loading files …"))
         self._note("right", Content(""))
 
+    def replace(self) -> None:
+        """Have the next listing replace the present one: it is of another state of the files."""
+        self._listing, self._reading = None, None
+        self._queue.clear()
+
+    def set_preview(self, *, shown: bool) -> None:
+        """Show or hide the preview beside the tree."""
+        self.query_one("#files-right").display = shown
+        if shown:
+            self._look()
+
     def show(self, listing: TaskFileListing) -> None:
         """Show a new listing; the cursor and the open directories are kept."""
         listing = listing.merged(self._listing, self.open_folders())
@@ -100,7 +111,7 @@ class FileBrowser(Horizontal):
         for path in tree.open_folders():
             self._want(path)
         self._seek()
-        if self._wanted:
+        if self._wanted and self._has_preview:
             # The file may have changed since its preview was read.
             self.post_message(self.PreviewRequested(self._wanted))
 
@@ -218,13 +229,17 @@ class FileBrowser(Horizontal):
         node = self.query_one(FileTree).cursor_node
         if node is not None and isinstance(node.data, MoreEntries):
             self._want_more(node.data.folder)
-        path = self.selected_file
+        path = self.selected_file if self._has_preview else None
         if path is None:
             self._wanted = ""
             self._note("right", Content(""))
         elif path != self._wanted:
             self._wanted = path
             self.post_message(self.PreviewRequested(path))
+
+    @property
+    def _has_preview(self) -> bool:
+        return bool(self.query_one("#files-right").display)
 
     def _note(self, side: str, text: Content, *, failed: bool = False) -> None:
         switcher = self.query_one(f"#files-{side}", ContentSwitcher)
