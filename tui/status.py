@@ -81,6 +81,15 @@ def title(task: Task) -> str:
     return name if name.casefold().startswith("chat") else f"chat {name}"
 
 
+def origin_text(task: Task) -> str:
+    """Return the checkpoint that a task continues as ``12@c3``; "" if it continues none."""
+    origin = task.get("from")
+    if not origin:
+        return ""
+    checkpoint = origin.get("checkpoint")
+    return f"{origin['task']}@{one_line(checkpoint, 20)}" if checkpoint else f"{origin['task']}"
+
+
 def elapsed(task: Task, now: datetime) -> str:
     """Return the run time of the task as ``42s``, ``3m``, ``2h`` or ``5d``; "" if unknown."""
     started, ended = parse_time(task.get("started_at")), parse_time(task.get("ended_at"))

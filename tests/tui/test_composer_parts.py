@@ -31,7 +31,13 @@ from tui.composer.attachments import inspect_attachment, inspect_attachments, wo
 from tui.composer.history_navigation import HistoryNavigator, find_in_history
 from tui.composer.listing import MAX_ENTRIES, list_directory, split_path
 from tui.composer.sending import IncompleteTaskRemains, submit_draft
-from tui.state.task_draft import TaskDraft, goal_problem, is_shell_command
+from tui.state.task_draft import (
+    DraftOrigin,
+    TaskDraft,
+    draft_from_task,
+    goal_problem,
+    is_shell_command,
+)
 
 URL = "https://example.org/mcp"
 
@@ -303,6 +309,21 @@ def sent(
     client: RecordingClient, draft: TaskDraft = ORDER, transfer: Transfer | None = None
 ) -> Any:
     return submit_draft(client, draft, transfer)  # type: ignore[arg-type]
+
+
+def test_a_task_continues_the_origin_of_its_draft() -> None:
+    class Client:
+        def create_task(self, goal: str, tools: Any, **options: Any) -> Any:
+            return {"goal": goal, **options}
+
+    origin = DraftOrigin(12, "c4")
+    draft = TaskDraft("x", options={"model": "m"}, origin=origin)
+    task = sent(Client(), draft).task  # type: ignore[arg-type]
+    origin_fields = {"task": 12, "checkpoint": "c4"}
+    assert task == {"goal": "x", "model": "m", "from_task": origin_fields}
+    known: Any = {"id": 1, "goal": "x", "from": {**origin_fields, "seq": 9, "conversation": False}}
+    assert draft_from_task(known) == TaskDraft("x", origin=origin)
+    assert draft_from_task({**known, "from": None}) == TaskDraft("x")
 
 
 def test_a_task_starts_after_its_attachments_are_uploaded() -> None:

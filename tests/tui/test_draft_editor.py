@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tui.composer.draft_editor import DraftEditor
-from tui.state.task_draft import TaskDraft
+from tui.state import saved_state
+from tui.state.task_draft import DraftOrigin, TaskDraft
 from tui.state.user_state import UserState
 
 KEY = "https://beray.example ada #1"
@@ -78,6 +79,37 @@ def test_drafts_survive_a_restart(editing: Editing, tmp_path: Path) -> None:
     again.editor.remove_all()
     again.user_state.close()
     assert UserState(tmp_path / "d").draft(KEY) is None
+
+
+def test_the_origin_of_a_draft_survives_a_restart_and_can_be_removed(
+    editing: Editing, tmp_path: Path
+) -> None:
+    origin = DraftOrigin(12, "c4")
+    editing.editor.open(KEY, TaskDraft(origin=origin))
+    assert editing.editor.draft == TaskDraft(origin=origin) and not editing.editor.draft.is_empty
+    editing.type("go on")
+    editing.user_state.close()
+    later = UserState(tmp_path / "d")
+    kept = later.draft(KEY)
+    assert kept == TaskDraft("go on", origin=origin)
+    again = Editing(later, kept)
+    again.history = [TaskDraft("!make")]
+    again.editor.replace(again.history[0])
+    assert again.editor.draft == TaskDraft("!make", origin=origin)
+    again.editor.remove(origin)
+    assert again.editor.draft == TaskDraft("!make")
+    again.editor.open(KEY, kept)
+    again.editor.remove_all()
+    assert again.editor.origin is None
+    later.add_to_history(kept)
+    assert later.history() == (TaskDraft("go on"),)
+    later.close()
+
+
+@pytest.mark.parametrize("stored", [{"task": "12", "checkpoint": "c1"}, {"task": 12}, 7, None])
+def test_an_invalid_origin_is_ignored(stored: object) -> None:
+    read, invalid = saved_state.DRAFTS.read({KEY: {"goal": "g", "from": stored}})
+    assert read == {KEY: TaskDraft("g")} and not invalid
 
 
 def test_each_key_has_its_own_draft(editing: Editing) -> None:

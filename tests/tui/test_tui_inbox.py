@@ -37,6 +37,33 @@ def test_the_order_is_the_order_of_attention() -> None:
     assert inbox.ordered(tasks, seen, NOW) == [5, 7, 4, 11, 3, 9, 2, 10, 6, 8, 1]
 
 
+def test_tasks_that_continue_each_other_are_together_within_their_group() -> None:
+    def continued(number: int, origin: int, status: str = "COMPLETED") -> Any:
+        return task(number, status, **{"from": {"task": origin, "checkpoint": "c1"}})
+
+    tasks = [
+        task(1, "COMPLETED"),
+        task(2, "COMPLETED"),
+        continued(3, 1),
+        task(4, "COMPLETED"),
+        continued(5, 3),
+        continued(6, 1, "RUNNING"),
+        continued(7, 9),  # an origin is never newer
+        continued(8, 0),  # the origin was deleted
+        task(9, "COMPLETED", **{"from": None}),
+        continued(10, 0),
+    ]
+    seen = dict.fromkeys(range(11), 1)
+    assert inbox.ordered(tasks, seen, NOW) == [6, 8, 10, 9, 7, 1, 3, 5, 4, 2]
+    assert inbox.thread_roots(tasks)[5] == 1 and inbox.thread_roots(tasks)[7] == 7
+
+
+def test_the_filter_finds_the_continuations_of_a_task() -> None:
+    child = task(3, "COMPLETED", **{"from": {"task": 12, "checkpoint": "c4"}})
+    assert inbox.matches(child, "#12") and inbox.matches(child, "#12@c4 goal")
+    assert not inbox.matches(child, "#13")
+
+
 def test_what_is_unread_where_the_server_counts_and_where_not() -> None:
     assert inbox.unread(task(1, "RUNNING", 40), {1: 3}) == 37
     assert inbox.unread(task(1, "RUNNING", 40), {1: 50}) == 0

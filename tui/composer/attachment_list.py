@@ -19,14 +19,14 @@ from tui.composer import mcp_servers, messages
 from tui.composer.attachments import Attachment, inspect_attachment
 from tui.composer.listing import display_path
 from tui.io import background
-from tui.state.task_draft import Tool
+from tui.state.task_draft import DraftOrigin, Tool
 
 MUTED: Final = "$foreground 60%"
 """Style of secondary text. ``auto`` colours do not work in ``Content``."""
 
 
 class AttachmentList(OptionList):
-    """List of attachments and MCP servers, which inspects the files in the background.
+    """List of attachments, MCP servers and the origin; inspects the files in the background.
 
     Posts ``Removed`` if the user deletes a line.
 
@@ -40,14 +40,15 @@ class AttachmentList(OptionList):
 
     @dataclass(eq=False, repr=False)
     class Removed(Message):
-        """Request to remove an attachment or an MCP server."""
+        """Request to remove an attachment, an MCP server or the origin."""
 
-        item: Path | Tool
+        item: Path | Tool | DraftOrigin
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id, markup=False, compact=True)
         self._paths: tuple[Path, ...] = ()
         self._tools: tuple[Tool, ...] = ()
+        self._origin: DraftOrigin | None = None
         self._inspections: dict[Path, Transfer] = {}
         self._inspected: dict[Path, Attachment] = {}
 
@@ -58,9 +59,20 @@ class AttachmentList(OptionList):
         problems = (f"{file.name}: {file.problem}" for file in inspected if file.problem)
         return next(problems, "")
 
-    def show(self, paths: Sequence[Path], tools: Sequence[Tool] = ()) -> None:
-        """Show ``paths`` and ``tools``. Details of the files appear once they are inspected."""
-        self._paths, self._tools = tuple(paths), tuple(tools)
+    def show(
+        self,
+        paths: Sequence[Path],
+        tools: Sequence[Tool] = (),
+        origin: DraftOrigin | None = None,
+    ) -> None:
+        """Show attachments. Details of the files appear once they are inspected.
+
+        Args:
+            paths: Local files and directories.
+            tools: MCP servers.
+            origin: Checkpoint that the task continues.
+        """
+        self._paths, self._tools, self._origin = tuple(paths), tuple(tools), origin
         wanted = set(paths)
         for path in self._inspections.keys() - wanted:
             self._inspections.pop(path).cancel()
@@ -78,7 +90,8 @@ class AttachmentList(OptionList):
 
     def _list_lines(self) -> list[Content]:
         files = [_file_line(path, self._inspected.get(path)) for path in self._paths]
-        return files + [_server_line(tool) for tool in self._tools]
+        origin = [] if self._origin is None else [_origin_line(self._origin)]
+        return origin + files + [_server_line(tool) for tool in self._tools]
 
     # Inspection of files
 
@@ -107,7 +120,9 @@ class AttachmentList(OptionList):
 
     def action_remove(self) -> None:
         if self.highlighted is not None:
-            items: list[Path | Tool] = [*self._paths, *self._tools]
+            items: list[Path | Tool | DraftOrigin] = [*self._paths, *self._tools]
+            if self._origin is not None:
+                items.insert(0, self._origin)
             self.post_message(self.Removed(items[self.highlighted]))
 
 
@@ -123,6 +138,14 @@ def _file_line(path: Path, inspected: Attachment | None) -> Content:
     facts += f", {status.size(inspected.size)}" if inspected.files else ""
     facts += f", {inspected.left_out:,} skipped" if inspected.left_out else ""
     return _assembled("folder", f"{path.name}/" if path.name else str(path), f"{facts}  {place}")
+
+
+def _origin_line(origin: DraftOrigin) -> Content:
+    return _assembled(
+        "from",
+        f"task {origin.task} @ {origin.checkpoint}",
+        "files, and conversation if any",
+    )
 
 
 def _server_line(tool: Tool) -> Content:

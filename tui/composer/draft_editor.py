@@ -9,7 +9,7 @@ from typing import Protocol
 from beray.sanitize import printable
 from tui.composer.attachments import add_attachments
 from tui.composer.history_navigation import HistoryNavigator
-from tui.state.task_draft import TaskDraft, Tool
+from tui.state.task_draft import DraftOrigin, TaskDraft, Tool
 from tui.state.user_state import UserState
 
 
@@ -37,6 +37,7 @@ class DraftEditor:
     Attributes:
         attachments: Local files and directories.
         tools: MCP servers.
+        origin: Checkpoint that the task continues, or None.
     """
 
     def __init__(
@@ -65,11 +66,14 @@ class DraftEditor:
         self._navigator = None
         self.attachments = draft.attachments
         self.tools: Sequence[Tool] = draft.tools or ()
+        self.origin = draft.origin
 
     @property
     def draft(self) -> TaskDraft:
         """Current content."""
-        return TaskDraft(self._area().text, list(self.tools) or None, self.attachments)
+        return TaskDraft(
+            self._area().text, list(self.tools) or None, self.attachments, origin=self.origin
+        )
 
     @property
     def last_directory(self) -> Path:
@@ -112,15 +116,16 @@ class DraftEditor:
         self.tools = tools
         self._changed()
 
-    def remove(self, item: Path | Tool) -> None:
-        """Remove an attachment or an MCP server."""
+    def remove(self, item: Path | Tool | DraftOrigin) -> None:
+        """Remove an attachment, an MCP server or the origin."""
+        self.origin = None if item == self.origin else self.origin
         self.attachments = tuple(path for path in self.attachments if path is not item)
         self.tools = [tool for tool in self.tools if tool is not item]
         self._changed()
 
     def remove_all(self) -> None:
-        """Remove all attachments and MCP servers."""
-        self.attachments, self.tools = (), ()
+        """Remove all attachments and MCP servers, and the origin."""
+        self.attachments, self.tools, self.origin = (), (), None
         self._changed()
 
     def _changed(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -78,7 +77,7 @@ class McpServersScreen(ModalScreen[list[Tool] | None]):
         self.query_one(".notice", Static).display = False
 
     def on_attachment_list_removed(self, message: AttachmentList.Removed) -> None:
-        item: Path | Tool = message.item
+        item = message.item
         self._tools = [tool for tool in self._tools if tool is not item]
         if not self._tools:
             self.set_focus(self.query_one(SanitizedInput))

@@ -92,7 +92,7 @@ class ComposerScreen(ModalScreen[TaskDraft | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
-            dialog.border_title = "New task"
+            dialog.border_title = "New task" if self._initial.origin is None else "Continue a task"
             dialog.border_subtitle = "enter creates · ctrl+j new line · esc saves draft"
             with Vertical(id="new-goal"):
                 yield GoalArea(self._initial.goal)
@@ -126,9 +126,9 @@ class ComposerScreen(ModalScreen[TaskDraft | None]):
 
     def _show_attachments(self) -> None:
         attachment_list, editor = self.query_one(AttachmentList), self._editor
-        if attachment_list.has_focus and not editor.attachments and not editor.tools:
+        if attachment_list.has_focus and not (editor.attachments or editor.tools or editor.origin):
             self.set_focus(self._area)
-        attachment_list.show(editor.attachments, editor.tools)
+        attachment_list.show(editor.attachments, editor.tools, editor.origin)
 
     def _show_problem(self, text: str) -> None:
         self.query_one(".problem", Static).update(sanitize.line(text))

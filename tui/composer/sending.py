@@ -57,11 +57,11 @@ def submit_draft(
         OSError: A local file could not be read.
     """
     if not draft.attachments:
-        return SubmitResult(client.create_task(draft.goal, draft.tools, **draft.options))
+        return SubmitResult(client.create_task(draft.goal, draft.tools, **draft.all_options))
     handle = transfer or Transfer()
     attachments = inspect_attachments(draft.attachments, lambda: handle.wait(0))
     handle.advance(0, sum(attachment.size for attachment in attachments))
-    task = client.create_task(draft.goal, draft.tools, start=False, **draft.options)
+    task = client.create_task(draft.goal, draft.tools, start=False, **draft.all_options)
     held = task.get("held") is True
     try:
         left_out = upload_attachments(client, task["id"], attachments, handle)

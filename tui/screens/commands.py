@@ -39,6 +39,7 @@ def _of_task(screen: MainScreen) -> Iterator[SystemCommand]:
     yield SystemCommand("Files", "Show the task's files", lambda: screen.action_show("files"))
     yield SystemCommand("Files beside the log", "Show or hide the tree", screen.action_files_beside)
     yield SystemCommand("Changes", "Show the changes of the task's files", screen.action_changes)
+    yield SystemCommand("Continue", "The files of here in a new task", screen.action_continue)
     yield SystemCommand("Download ZIP", "All files of the task", screen.action_download_zip)
     if screen.files.selected_file is not None:
         yield SystemCommand("Download file", "The selected file", screen.action_download)

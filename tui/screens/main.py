@@ -18,6 +18,7 @@ from beray.sanitize import one_line
 from beray.schema import Task, from_workspace
 from tui import messages, sanitize, status
 from tui.controllers.chat import ChatController
+from tui.controllers.continuation import ContinuationController
 from tui.controllers.failures import FailureReporter
 from tui.controllers.files import FilesController
 from tui.controllers.notifier import Notifier
@@ -53,6 +54,7 @@ _FOOTER_SECONDS: Final = 0.3
 _ACTIONS_ON_TASK: Final = frozenset(
     {
         "changes",
+        "continue",
         "delete_task",
         "download_zip",
         "files_beside",
@@ -96,6 +98,9 @@ class MainScreen(Screen[None]):
         Binding("z", "download_zip", "ZIP", tooltip="Download all files of the task"),
         Binding("v", "changes", "Changes", tooltip="Show the changes of the task's files"),
         Binding("V", "changes", "Changes of the task", show=False),
+        Binding(
+            "C", "continue", "Continue", show=False, tooltip="Continue from here in a new task"
+        ),
         Binding("t", "files_beside", "Tree", show=False, tooltip="Show the files beside the log"),
         Binding("c", "new_chat", "Chat", show=False, tooltip="Talk with the agent in a new chat"),
         Binding("P", "app.prefabs", "Prefabs", show=False, tooltip="Run functions with files"),
@@ -178,6 +183,13 @@ class MainScreen(Screen[None]):
             failures=self.failures,
             clock=clock,
             on_change=self._show_selected,
+        )
+        self.continuation = ContinuationController(
+            tasks=tasks,
+            checkpoints=self.checkpoints,
+            compose=self.actions.compose,
+            notify=notify,
+            failures=self.failures,
         )
         self.chats = ChatController(
             tasks=tasks,
@@ -404,6 +416,11 @@ class MainScreen(Screen[None]):
         """Create the view of the files, which may never be needed."""
         if self.files.view is None:
             self.files.view = await self.panes.add_files()
+
+    def action_continue(self) -> None:
+        """Compose a task that continues the selected one, from the selected event of its log."""
+        log = self.panes.events
+        self.continuation.compose(log.selected_position if log.view.has_focus else None)
 
     def action_changes(self) -> None:
         """Show all changes of the selected task."""

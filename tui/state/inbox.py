@@ -1,4 +1,4 @@
-"""Order of the task list: tasks that need attention first."""
+"""Order of the task list: tasks that need attention first, related tasks together."""
 
 from __future__ import annotations
 
@@ -51,15 +51,44 @@ def attention(task: Task, seen: Mapping[int, int], now: datetime) -> Attention:
 
 
 def ordered(tasks: Iterable[Task], seen: Mapping[int, int], now: datetime) -> list[int]:
-    """Return the ids of ``tasks`` by attention, newest first within a group."""
-    places = sorted((attention(task, seen, now), -task["id"]) for task in tasks)
-    return [-number for _, number in places]
+    """Return the ids of ``tasks`` by attention, newest first within a group.
+
+    Tasks of a group that continue each other follow each other, the oldest first. They take the
+    place of the newest one.
+    """
+    tasks = list(tasks)
+    roots = thread_roots(tasks)
+    threads: dict[tuple[Attention, int], list[int]] = {}
+    for task in tasks:
+        group = attention(task, seen, now), roots[task["id"]]
+        threads.setdefault(group, []).append(task["id"])
+    places = sorted((group, -max(ids), sorted(ids)) for (group, _), ids in threads.items())
+    return [task_id for _, _, ids in places for task_id in ids]
+
+
+def thread_roots(tasks: Iterable[Task]) -> dict[int, int]:
+    """Return for each task the id of the first task that it continues, directly or indirectly.
+
+    It is the task itself if it continues none. The first task may have been deleted.
+    """
+    roots: dict[int, int] = {}
+    for task in sorted(tasks, key=lambda task: task["id"]):
+        task_id, origin = task["id"], task.get("from")
+        before = origin["task"] if origin else task_id
+        # An origin is older than its continuation.
+        roots[task_id] = roots.get(before, before) if before < task_id else task_id
+    return roots
 
 
 def matches(task: Task, query: str, stopping: Collection[int] = ()) -> bool:
-    """Return True if each word of ``query`` occurs in the goal, the status or the id (``#12``)."""
+    """Return True if each word of ``query`` occurs in the goal, the status or an id (``#12``).
+
+    The ids are those of the task and of the task that it continues.
+    """
     word = "stopping" if task["id"] in stopping else status.task_display(task).word
-    text = f"#{task['id']} {word} {task['status']} {status.title(task)}".casefold()
+    origin = status.origin_text(task)
+    ids = f"#{task['id']} from #{origin}" if origin else f"#{task['id']}"
+    text = f"{ids} {word} {task['status']} {status.title(task)}".casefold()
     return all(word in text for word in query.casefold().split())
 
 

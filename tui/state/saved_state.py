@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from tui.state.task_draft import TaskDraft, Tool
+from tui.state.task_draft import DraftOrigin, TaskDraft
 
 MAX_GOALS: Final = 500
 MAX_GOAL_CHARACTERS: Final = 2_000_000
@@ -51,7 +51,7 @@ class StateFile(Generic[T]):
 
 def with_goal(history: History, draft: TaskDraft) -> History:
     """Return ``history`` with one more goal, unless it equals the last one."""
-    entry = replace(draft, attachments=())
+    entry = replace(draft, attachments=(), origin=None)
     if history and history[-1] == entry:
         return history
     longer = (*history, entry)[-MAX_GOALS:]
@@ -110,7 +110,19 @@ def _parse_draft(data: Any) -> TaskDraft | None:
         return None
     if not isinstance(attachments, list) or not all(isinstance(one, str) for one in attachments):
         return None
-    return TaskDraft(data["goal"], tools or None, tuple(Path(one) for one in attachments))
+    return TaskDraft(
+        data["goal"],
+        tools or None,
+        tuple(Path(one) for one in attachments),
+        origin=_parse_origin(data.get("from")),
+    )
+
+
+def _parse_origin(data: Any) -> DraftOrigin | None:
+    match data:
+        case {"task": int(task), "checkpoint": str(checkpoint)}:
+            return DraftOrigin(task, checkpoint)
+    return None
 
 
 def _are_tools(tools: Any) -> bool:
@@ -121,11 +133,13 @@ def _are_tools(tools: Any) -> bool:
 
 
 def _dump_draft(draft: TaskDraft) -> dict[str, Any]:
-    data: dict[str, str | list[str] | list[Tool]] = {"goal": draft.goal}
+    data: dict[str, Any] = {"goal": draft.goal}
     if draft.tools:
         data["tools"] = draft.tools
     if draft.attachments:
         data["attachments"] = [str(path) for path in draft.attachments]
+    if draft.origin is not None:
+        data["from"] = draft.origin._asdict()
     return data
 
 

@@ -9,7 +9,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from beray.schema import Task
+from beray.schema import Task, TaskOrigin
 from tui import sanitize, status
 from tui.state.selected_task import SelectedTask
 from tui.widgets.drawing import update_label
@@ -38,6 +38,10 @@ class TaskHead(Vertical):
 
 def _facts(task: Task, now: datetime) -> Content:
     facts = [f"#{task['id']}"]
+    if origin := status.origin_text(task):
+        # The server states it if the runner keeps no conversation.
+        is_partial = (task.get("from") or TaskOrigin(task=0)).get("conversation") is False
+        facts.append(f"from #{origin}{', files only' if is_partial else ''}")
     if task.get("reason"):
         facts.append(str(task["reason"]))
     time = status.elapsed(task, now)

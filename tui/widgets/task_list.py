@@ -164,7 +164,10 @@ class TaskList(ScrollView, can_focus=True):
 
     def _first_row(self, task: Task, width: int, base: Style) -> list[Segment]:
         look = self._look(task)
+        origin = status.origin_text(task)
+        marker = f"↳ {origin}  " if origin else ""
         left = width - 3 - self._number_cells - 2 - _UNREAD_CELLS - _TIME_CELLS - 2
+        left -= sanitize.cells(marker)
         goal = sanitize.fitted(status.title(task), left).rstrip()
         # The last line gets the space that the goal leaves in a single row.
         room = left - max(sanitize.cells(goal), _GOAL_CELLS) if self._rows == 1 else 0
@@ -176,6 +179,7 @@ class TaskList(ScrollView, can_focus=True):
         segments = [
             Segment(f" {look.glyph} ", base + foreground_style(self, look.style)),
             Segment(number, base + foreground_style(self, "task-list--number")),
+            Segment(marker, base + foreground_style(self, "task-list--number")),
             Segment(sanitize.fitted(goal, left - room), base + bold),
         ]
         if room:
