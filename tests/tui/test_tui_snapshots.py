@@ -112,6 +112,41 @@ def test_files_and_a_preview(looks_right: Any) -> None:
     assert looks_right(stub.full_client(), prepare)
 
 
+async def changes_shown(pilot: Pilot[None]) -> None:
+    await all_shown(pilot)
+    await pilot.press("v")
+    await until_shown(pilot, "all changes", "change 1 of 2")
+    await pilot.press("]")
+    await until_shown(pilot, "change 2 of 2")
+
+
+def test_changes_of_a_task(looks_right: Any) -> None:
+    assert looks_right(stub.full_client(), changes_shown)
+
+
+def test_changes_of_a_task_side_by_side(snap_compare: Any, tmp_path: Path) -> None:
+    async def run_before(pilot: Pilot[None]) -> None:
+        await changes_shown(pilot)
+        await wait_settled(pilot)
+
+    app = stub.stub_app(stub.full_client(), tmp_path)
+    assert snap_compare(app, terminal_size=(160, 30), run_before=run_before)
+
+
+def test_files_beside_the_log(looks_right: Any) -> None:
+    client = stub.full_client()
+    payload = {"kind": "checkpoint", "checkpoint": "c2", "added": 2, "lines_added": 7}
+    changed = stub.event("AGENT_EVENT_CUSTOM_UPDATE", source="history", payload=payload)
+    client.events = {12: [*stub.EVENTS[:8], changed, *stub.EVENTS[8:]]}
+
+    async def prepare(pilot: Pilot[None]) -> None:
+        await all_shown(pilot)
+        await pilot.press("t", "k")
+        await until_shown(pilot, "Files at c3", "q3.csv")
+
+    assert looks_right(client, prepare)
+
+
 @pytest.mark.parametrize(
     ("files", "content", "shown"),
     [

@@ -12,6 +12,7 @@ from textual.widgets import Checkbox
 from beray.client import BeRayClient
 from beray.testing import RunningServer
 from beray.transfers.wire_names import ANY_BYTES
+from tests.support import done
 from tests.tui.dashboard_pilot import (
     dashboard,
     log_rows,
@@ -85,7 +86,7 @@ async def test_stop_stops_and_delete_asks_first(
 async def test_the_cursor_goes_to_the_neighbour_of_a_deleted_task(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
-    ids = [beray_client.create_task(f"!echo {number}")["id"] for number in range(3)]
+    ids = [done(beray_client, f"!echo {number}")[0]["task_id"] for number in range(3)]
     async with dashboard(beray_server, beray_client) as pilot:
         tasks = main(pilot).query_one(TaskList)
         await until(pilot, lambda: tasks.highlighted == ids[2])
