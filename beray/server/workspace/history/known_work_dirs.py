@@ -46,7 +46,7 @@ class KnownWorkDirs:
             return self._states.pop(task_id, None) or KnownWorkDir()
 
     def files(self, task_id: int) -> KnownFiles:
-        """Return the files of a work_dir whose content is certain, as far as it is in memory."""
+        """Return the files of a work_dir whose content is certain, if its state is in memory."""
         with self.exclusive(task_id):
             with self._lock:
                 known = self._states.get(task_id)

@@ -59,7 +59,7 @@ class CheckpointPositions:
                 newest checkpoint.
 
         Raises:
-            UnknownCheckpoint: There is none.
+            UnknownCheckpoint: The task has no checkpoint there.
         """
         if isinstance(position, str):
             found = self._checkpoints.get(task_id, int(position[1:]))
