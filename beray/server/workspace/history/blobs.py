@@ -285,7 +285,7 @@ class BlobWriter:
         Returns:
             The reason why the blob is not stored; None if it is.
         """
-        problem = None if digest in self.used else self._space_problem(len(content))
+        problem = None if digest in self.used else self.space_problem(len(content))
         if problem is not None and not self._is_stored(digest):
             return problem
         self.add_hashed(digest, content)
@@ -300,8 +300,20 @@ class BlobWriter:
             self.used.discard(digest)
         return False
 
-    def _space_problem(self, size: int) -> str | None:
-        """Return why a blob of ``size`` bytes cannot be stored, or None if it can."""
+    def fits(self, size: int) -> bool:
+        """Return True if ``size`` bytes can be stored, whatever is stored already."""
+        return self.space_problem(size) is None
+
+    def missing_bytes(self, blobs: Iterable[tuple[bytes, bytes]]) -> int:
+        """Return the size of those blobs, given by digest and content, that are not stored."""
+        sizes = {digest: len(content) for digest, content in blobs if digest not in self.used}
+        for batch in batches(list(sizes)):
+            for digest in self._store.blobs.existing(self._user_id, batch):
+                del sizes[digest]
+        return sum(sizes.values())
+
+    def space_problem(self, size: int) -> str | None:
+        """Return why blobs of ``size`` bytes cannot be stored, or None if they can."""
         if not self._store.has_space(self._pending_bytes + size):
             return "the disk is nearly full"
         return None if self._is_within_limit(size) else "BERAY_HISTORY_BYTES is used up"

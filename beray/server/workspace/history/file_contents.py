@@ -8,8 +8,8 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Final, NamedTuple
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, Final, NamedTuple
 
 from pyfastcdc import FastCDC
 
@@ -28,6 +28,9 @@ MAX_READS: Final = 3
 """Number of attempts to read a file that changes meanwhile."""
 RACY_NS: Final = 10_000_000
 """Age of a change, in nanoseconds, below which another change may have the same time stamp."""
+
+_REPLACED: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO})
+"""Errors of ``open_regular`` for names that do not belong to a regular file."""
 
 Signature = tuple[int, int, int, int, int]
 """Mode, size, times of modification and change in nanoseconds, and inode of a file."""
@@ -56,6 +59,10 @@ class StoredFile(NamedTuple):
 
 class ScanCancelled(Exception):
     """A scan was cancelled."""
+
+
+class FileReplaced(Exception):
+    """A file was removed, or replaced by a link, a directory or a special file."""
 
 
 class FileContents:
@@ -87,7 +94,7 @@ class FileContents:
             status: Status of the file.
 
         Raises:
-            FileNotFoundError: The file was removed.
+            FileReplaced: The file was removed, or replaced by something else.
             OSError: The content cannot be stored.
             ScanCancelled: ``is_cancelled`` returned True.
         """
@@ -98,15 +105,14 @@ class FileContents:
         for _ in range(MAX_READS):
             began = time.time_ns()
             try:
-                with _readable(directory, name, status):
-                    file, status = open_regular(directory, name)
+                file, status, changed_ns = _open(directory, name)
             except PermissionError:
                 return StoredFile(_unstored(status), signature(status), "it cannot be read")
             with file:
                 entry, problem = self._store_content(file.fileno(), status)
                 after = os.fstat(file.fileno())
             if signature(after) == signature(status):
-                is_racy = began - max(status.st_mtime_ns, status.st_ctime_ns) < RACY_NS
+                is_racy = began - changed_ns < RACY_NS
                 known = None if is_racy or not entry.digest else signature(status)
                 return StoredFile(entry, known, problem)
         return StoredFile(entry, None, "it changed while it was read")
@@ -126,19 +132,28 @@ class FileContents:
                     return _unstored(status), problem
                 return _stored(status, len(content), digest), None
             os.lseek(file, 0, os.SEEK_SET)
+        if not writer.fits(status.st_size):
+            missing = writer.missing_bytes(self._cut(file))
+            if missing and (problem := writer.space_problem(missing)) is not None:
+                return _unstored(status), problem
+            os.lseek(file, 0, os.SEEK_SET)
         whole, size = hashlib.sha256(), 0
         chunks: list[Chunk] = []
-        for chunk in self._chunks.cut_stream(_Descriptor(file)):
-            self._check_cancelled()
-            content = bytes(chunk.data)
+        for digest, content in self._cut(file):
             size += len(content)
             whole.update(content)
-            digest = hashlib.sha256(content).digest()
             if (problem := writer.add_within_limits(digest, content)) is not None:
                 return _unstored(status), problem
             chunks.append(Chunk(digest, len(content)))
         chunk_list = writer.add(encode_chunks(chunks))
         return _stored(status, size, whole.digest(), chunk_list), None
+
+    def _cut(self, file: int) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the chunks of an open file with their digests."""
+        for chunk in self._chunks.cut_stream(_Descriptor(file)):
+            self._check_cancelled()
+            content = bytes(chunk.data)
+            yield hashlib.sha256(content).digest(), content
 
 
 def _stored(status: os.stat_result, size: int, digest: bytes, chunks: bytes = b"") -> Entry:
@@ -171,24 +186,52 @@ def _read_to_end(file: int, limit: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-@contextmanager
-def _readable(directory: int, name: bytes, status: os.stat_result) -> Iterator[None]:
-    """Permit the owner to open a file during the block, if the server is the owner.
+def _open(directory: int, name: bytes) -> tuple[BinaryIO, os.stat_result, int]:
+    """Open a regular file, if necessary with a permission for its owner that it does not have.
 
-    The mode is data of the user and is restored. A server that is root needs no permission.
+    The mode is data of the user, so it is changed only for a moment.
+
+    Returns:
+        The file, its status, and the time of its last change by others in nanoseconds.
+
+    Raises:
+        FileReplaced: The name belongs to something else, or to nothing.
+        PermissionError: The file cannot be opened.
     """
-    grants = not status.st_mode & stat.S_IRUSR and status.st_uid == os.geteuid() != 0
-    if not grants:
-        yield
-        return
+    try:
+        try:
+            file, status = open_regular(directory, name)
+        except PermissionError:
+            before = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            with _permission_to_read(directory, name, before):
+                file, _ = open_regular(directory, name)
+            status = os.fstat(file.fileno())
+            return file, status, max(before.st_mtime_ns, before.st_ctime_ns)
+    except OSError as error:
+        if error.errno in _REPLACED:
+            raise FileReplaced from None
+        raise
+    return file, status, max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+@contextmanager
+def _permission_to_read(directory: int, name: bytes, status: os.stat_result) -> Iterator[None]:
+    """Give a file the permission that its owner needs to open it, during the block.
+
+    Raises:
+        PermissionError: This server is not the owner.
+    """
     mode = stat.S_IMODE(status.st_mode)
+    if mode & stat.S_IRUSR or status.st_uid != os.geteuid():
+        raise PermissionError(errno.EACCES, "not permitted by the mode")
     try:
         os.chmod(name, mode | stat.S_IRUSR, dir_fd=directory, follow_symlinks=False)
     except OSError as error:
-        if is_shortage(error) or error.errno == errno.ENOENT:
+        if is_shortage(error) or error.errno in _REPLACED:
             raise
         raise PermissionError(errno.EACCES, "the mode cannot be changed") from None
     try:
         yield
     finally:
-        os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)
+        with suppress(FileNotFoundError):
+            os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)

@@ -12,9 +12,9 @@ Format, with little-endian numbers:
   zero.
 - bucket: ``BRB1``, then the records, sorted by name.
 - record: lengths of the name and of the state (2 and 2), name, state.
-- state: kind (1), mode (2), size (8), time of modification (8), then the digest of a file, the
-  digest of a large file and that of its list of chunks, the digest of a directory's node, or the
-  target of a link.
+- state: kind (1), mode (2), size (8), time of modification in seconds (8) and nanoseconds (4), then
+  the digest of a file, the digest of a large file and that of its list of chunks, the digest of a
+  directory's node, or the target of a link.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ _NODE: Final = b"BRD1"
 _BUCKET: Final = b"BRB1"
 _NODE_HEADER: Final = struct.Struct("<4sBI")
 _RECORD_HEADER: Final = struct.Struct("<HH")
-_STATE: Final = struct.Struct("<BHQq")
+_STATE: Final = struct.Struct("<BHQqI")
+_SECOND_NS: Final = 1_000_000_000
 _NO_BUCKET: Final = bytes(DIGEST_BYTES)
 _MAX_BITS: Final = 24
 
@@ -64,7 +65,8 @@ def encode_state(entry: Entry) -> bytes:
             kind = _LINK
         case "special":
             kind = _SPECIAL
-    header = _STATE.pack(kind, entry.mode, entry.size, entry.mtime_ns)
+    # Nanoseconds alone would not cover all times of 64-bit file systems.
+    header = _STATE.pack(kind, entry.mode, entry.size, *divmod(entry.mtime_ns, _SECOND_NS))
     return b"".join((header, entry.digest, entry.reference, entry.target))
 
 
@@ -75,10 +77,11 @@ def decode_state(state: bytes) -> Entry:
         DamagedContent: The state is invalid.
     """
     try:
-        code, mode, size, mtime_ns = _STATE.unpack_from(state)
+        code, mode, size, seconds, nanoseconds = _STATE.unpack_from(state)
         kind = _KINDS[code]
     except (struct.error, KeyError):
         raise DamagedContent("a manifest is invalid") from None
+    mtime_ns = seconds * _SECOND_NS + nanoseconds
     rest = state[_STATE.size :]
     match code:
         case 1:  # _FILE
@@ -89,6 +92,12 @@ def decode_state(state: bytes) -> Entry:
         case 4:  # _DIRECTORY
             return Entry(kind, mode, size, mtime_ns, reference=rest)
     return Entry(kind, mode, size, mtime_ns, target=rest)
+
+
+def mode_of(state: bytes) -> int:
+    """Return the permission bits in a state."""
+    mode: int = _STATE.unpack_from(state)[1]
+    return mode
 
 
 def bits_for(count: int) -> int:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection, Generator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from beray.server.storage.shortage import is_shortage
 from beray.server.workspace import tree
+from beray.server.workspace.history import manifest
 from beray.server.workspace.history.blobs import BlobWriter
 from beray.server.workspace.history.entries import Entry
-from beray.server.workspace.history.file_contents import FileContents, StoredFile, signature
+from beray.server.workspace.history.file_contents import (
+    FileContents,
+    FileReplaced,
+    Signature,
+    StoredFile,
+    signature,
+)
+from beray.server.workspace.history.owner_access import OwnerAccess
 from beray.server.workspace.history.work_tree import (
     Directory,
-    KnownEntry,
     Totals,
     known_directory,
     known_entry,
@@ -28,11 +36,10 @@ PathParts = tuple[bytes, ...]
 """Parts of a path relative to the work_dir."""
 MAX_PROBLEMS: Final = 1000
 """Number of problems that are listed by path."""
-_OWNER_ENTERS: Final = stat.S_IRUSR | stat.S_IXUSR
 
 
 class Problem(NamedTuple):
-    """File whose content is not stored, or may be inconsistent."""
+    """File or directory whose content is not stored, or may be inconsistent."""
 
     path: bytes
     reason: str
@@ -76,8 +83,8 @@ class WorkDirScan:
         trusted: Entries by path that are on disk with certainty, if mode, size and time are theirs.
 
     Attributes:
-        problems: Changed files whose content is not stored, or may be inconsistent; at most
-            ``MAX_PROBLEMS``.
+        problems: Changed files whose content is not stored, or may be inconsistent, and
+            directories that cannot be read; at most ``MAX_PROBLEMS``.
     """
 
     def __init__(
@@ -108,15 +115,18 @@ class WorkDirScan:
         Args:
             paths: Paths that may have changed.
         """
-        checked = set(paths) | self._known.unsettled
+        checked = sorted({*paths, *self._known.unsettled})
         self._known.unsettled.clear()
         changed: set[PathParts] = set()
-        for path in sorted(checked):
-            if any(path[:end] in checked for end in range(len(path))):
+        last: PathParts | None = None
+        for path in checked:
+            if last is not None and path[: len(last)] == last:
                 continue  # below another path
+            last = path
             directory = self._check(path)
-            if directory is not None:
-                changed.update(directory[:end] for end in range(1, len(directory) + 1))
+            while directory and directory not in changed:
+                changed.add(directory)
+                directory = directory[:-1]
         # Deepest first: the manifest of a directory contains the digests of those in it.
         for path in sorted(changed, key=len, reverse=True):
             self._store_directory(path)
@@ -125,43 +135,63 @@ class WorkDirScan:
     def _finish(self) -> None:
         self._known.node = self._known.root.store(self._writer)
 
-    def _check(self, path: PathParts) -> PathParts | None:
-        """Compare the entry at a path; return the directory whose entries have changed."""
-        if not path:
-            self._scan_directory((), self._known.root)
-            return ()
-        parent = self._known.root
-        for depth, name in enumerate(path[:-1]):
-            child = parent.children.get(name)
-            if child is None:
-                # The directory is new: all of it is scanned.
-                return self._check(path[: depth + 1])
-            parent = child
-        try:
-            directory = open_directory(self._work_dir, path[:-1])
-        except OSError as error:
-            if is_shortage(error):
-                raise
-            # A directory above was removed, replaced or is not accessible.
-            return self._check(path[:-1])
-        try:
+    def _check(self, path: PathParts) -> PathParts:
+        """Compare the entry at a path; return the directory whose entries may have changed.
+
+        If the directory of the entry is new or not accessible, it is compared instead.
+        """
+        while path:
+            parent = self._known.root
+            for depth, name in enumerate(path[:-1]):
+                child = parent.children.get(name)
+                if child is None:
+                    path = path[: depth + 1]
+                    break
+                parent = child
             try:
-                status = os.stat(path[-1], dir_fd=directory, follow_symlinks=False)
-            except FileNotFoundError:
-                parent.remove(path[-1])
-                return path[:-1]
-            entry = tree.TreeEntry(b"/".join(path), directory, status)
-            if not entry.is_directory:
-                self._scan_entry(parent, entry)
-                return path[:-1]
-            child = parent.children.get(path[-1]) or Directory()
-            with _Access() as access:
-                access.grant(entry)
-                self._scan_directory(path, child)
-            self._put_directory(parent, entry, child)
+                directory, status = self._open(path)
+            except OSError as error:
+                if is_shortage(error):
+                    raise
+                path = path[:-1]
+                continue
+            try:
+                if status is None:
+                    parent.remove(path[-1])
+                else:
+                    self._compare(parent, tree.TreeEntry(b"/".join(path), directory, status))
+            finally:
+                os.close(directory)
             return path[:-1]
-        finally:
+        self._scan_directory((), self._known.root)
+        return ()
+
+    def _open(self, path: PathParts) -> tuple[int, os.stat_result | None]:
+        """Return the open directory of an entry, and the status of the entry if it exists.
+
+        Raises:
+            OSError: The directory was removed or replaced, or is not accessible.
+        """
+        directory = open_directory(self._work_dir, path[:-1])
+        try:
+            return directory, os.stat(path[-1], dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return directory, None
+        except OSError:
             os.close(directory)
+            raise
+
+    def _compare(self, parent: Directory, entry: tree.TreeEntry) -> None:
+        """Compare an entry with everything below it."""
+        if not entry.is_directory:
+            self._scan_entry(parent, entry)
+            return
+        child = parent.children.get(entry.name) or Directory()
+        with OwnerAccess(self._work_dir) as access:
+            self._grant(access, entry, child)
+            self._scan_directory(tuple(entry.path.split(b"/")), child)
+        mode = entry.status.st_mode & file_modes.BITS
+        parent.put(entry.name, known_directory(mode, child.store(self._writer)), child)
 
     def _store_directory(self, path: PathParts) -> None:
         parent = self._known.root
@@ -173,33 +203,39 @@ class WorkDirScan:
         before = parent.get(path[-1])
         if child is None or before is None:
             return
-        mode = int.from_bytes(before.state[1:3], "little")
-        parent.put(path[-1], known_directory(mode, child.store(self._writer)), child)
-
-    def _put_directory(self, parent: Directory, entry: tree.TreeEntry, child: Directory) -> None:
-        mode = entry.status.st_mode & file_modes.BITS
-        parent.put(entry.name, known_directory(mode, child.store(self._writer)), child)
+        node = child.store(self._writer)
+        parent.put(path[-1], known_directory(manifest.mode_of(before.state), node), child)
 
     def _scan_directory(self, path: PathParts, directory: Directory) -> None:
         """Compare all entries below a directory, and store the manifests of its subdirectories."""
-        prefix = b"/".join(path)
-        levels = [_Level(prefix, directory)]
-        with _Access() as access, closing(self._walk(path)) as entries:
+        levels = [_Level(b"/".join(path), directory)]
+        with OwnerAccess(self._work_dir) as access, closing(self._walk(path)) as entries:
             for entry in entries:
                 parent = entry.path.rpartition(b"/")[0]
                 while levels[-1].path != parent:
-                    self._close(levels)
+                    self._close(levels, access)
                 level = levels[-1]
                 level.seen.add(entry.name)
                 if entry.is_directory:
-                    access.grant(entry)
                     child = level.directory.children.get(entry.name) or Directory()
+                    self._grant(access, entry, child)
                     levels.append(_Level(entry.path, child, entry.status.st_mode))
                 else:
                     self._scan_entry(level.directory, entry)
             while len(levels) > 1:
-                self._close(levels)
+                self._close(levels, access)
         levels[0].remove_unseen()
+
+    def _grant(self, access: OwnerAccess, entry: tree.TreeEntry, directory: Directory) -> None:
+        """Make a directory readable; if that is not possible, report it once."""
+        is_readable = access.grant(entry)
+        if not is_readable and directory.is_readable:
+            self._report(entry.path, "the directory cannot be read")
+        directory.is_readable = is_readable
+
+    def _report(self, path: bytes, reason: str) -> None:
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(Problem(path, reason))
 
     def _walk(self, path: PathParts) -> Generator[tree.TreeEntry, None, None]:
         try:
@@ -209,9 +245,10 @@ class WorkDirScan:
             if is_shortage(error) or not path:
                 raise
 
-    def _close(self, levels: list[_Level]) -> None:
+    def _close(self, levels: list[_Level], access: OwnerAccess) -> None:
         """Store the manifest of the last directory, and enter it in the directory above."""
         level = levels.pop()
+        access.revoke(level.path)
         level.remove_unseen()
         name = level.path.rpartition(b"/")[2]
         mode = level.mode & file_modes.BITS
@@ -219,31 +256,39 @@ class WorkDirScan:
         levels[-1].directory.put(name, known_directory(mode, node), level.directory)
 
     def _scan_entry(self, directory: Directory, entry: tree.TreeEntry) -> None:
+        """Compare an entry that is not a directory."""
         known = directory.get(entry.name)
         current = signature(entry.status)
         if known is not None and known.signature == current:
             return
-        with suppress(FileNotFoundError):
-            directory.put(entry.name, self._read(entry, current))
-            return
-        directory.remove(entry.name)
-
-    def _read(self, entry: tree.TreeEntry, current: tuple[int, ...]) -> KnownEntry:
-        status = entry.status
-        if stat.S_ISLNK(status.st_mode):
-            target = os.readlink(entry.name, dir_fd=entry.directory)
-            return known_entry(Entry("link", target=target), signature(status))
-        if not stat.S_ISREG(status.st_mode):
-            return known_entry(
-                Entry("special", status.st_mode & file_modes.BITS), signature(status)
-            )
-        if (stored := self._trusted_entry(entry)) is None:
-            stored = self._contents.store(entry.directory, entry.name, status)
-        if stored.problem is not None and len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(Problem(entry.path, stored.problem))
-        if stored.signature is None:
+        try:
+            stored = self._read(entry, current)
+        except FileReplaced:
+            directory.remove(entry.name)
             self._known.unsettled.add(tuple(entry.path.split(b"/")))
-        return known_entry(stored.entry, stored.signature)
+            return
+        found = known_entry(stored.entry, stored.signature)
+        if stored.problem is not None and (known is None or known.state != found.state):
+            self._report(entry.path, stored.problem)
+        if stored.signature is None and stored.entry.is_stored:
+            self._known.unsettled.add(tuple(entry.path.split(b"/")))
+        directory.put(entry.name, found)
+
+    def _read(self, entry: tree.TreeEntry, current: Signature) -> StoredFile:
+        """Return an entry whose content, if any, is stored."""
+        mode = entry.status.st_mode
+        if stat.S_ISLNK(mode):
+            try:
+                target = os.readlink(entry.name, dir_fd=entry.directory)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EINVAL):
+                    raise
+                raise FileReplaced from None
+            return StoredFile(Entry("link", target=target), current)
+        if not stat.S_ISREG(mode):
+            return StoredFile(Entry("special", mode & file_modes.BITS), current)
+        trusted = self._trusted_entry(entry)
+        return trusted or self._contents.store(entry.directory, entry.name, entry.status)
 
     def _trusted_entry(self, entry: tree.TreeEntry) -> StoredFile | None:
         found = self._trusted.get(entry.path)
@@ -272,33 +317,3 @@ class _Level:
         gone = [name for name in self.directory.names() if name not in self.seen]
         for name in gone:
             self.directory.remove(name)
-
-
-class _Access:
-    """Directories without permissions for their owner, which get them during a scan.
-
-    Only a server that is the owner and not root needs this. The modes are restored at the end.
-    """
-
-    def __init__(self) -> None:
-        self._modes: list[tuple[int, bytes, int]] = []
-
-    def __enter__(self) -> _Access:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for directory, name, mode in reversed(self._modes):
-            with suppress(OSError):  # the task has removed it
-                os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)
-            os.close(directory)
-
-    def grant(self, entry: tree.TreeEntry) -> None:
-        """Permit the owner to read a directory until the end of the scan."""
-        mode = stat.S_IMODE(entry.status.st_mode)
-        if mode & _OWNER_ENTERS == _OWNER_ENTERS or not entry.status.st_uid == os.geteuid() != 0:
-            return
-        with suppress(OSError):
-            os.chmod(
-                entry.name, mode | _OWNER_ENTERS, dir_fd=entry.directory, follow_symlinks=False
-            )
-            self._modes.append((os.dup(entry.directory), entry.name, mode))

@@ -61,13 +61,17 @@ class Directory:
     Attributes:
         children: Subdirectories by name.
         totals: Numbers of the entries of this directory that are not directories.
+        is_readable: False if its entries are not known, because they could not be read.
     """
 
-    __slots__ = ("_bits", "_buckets", "_count", "_digests", "_node", "children", "totals")
+    __slots__ = (
+        "_bits", "_buckets", "_count", "_digests", "_node", "children", "is_readable", "totals",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.children: dict[bytes, Directory] = {}
         self.totals = Totals()
+        self.is_readable = True
         self._bits = 0
         self._count = 0
         self._buckets: list[dict[bytes, KnownEntry]] = [{}]
