@@ -13,6 +13,7 @@ from typing import Any
 from beray.server.objects.local import LocalObjectStore
 from beray.server.objects.signing import UrlSigner
 from beray.server.storage.tables import StoredCheckpoint
+from beray.server.workspace.disk_quota import DiskQuota
 from beray.server.workspace.history.entries import Entry
 from beray.server.workspace.history.reader import Change, CheckpointReader
 from beray.server.workspace.history.recorder import Recorded
@@ -75,6 +76,18 @@ class RecordedWorkDir:
         """Reader of the checkpoints."""
         return self.history.reader(USER)
 
+    def entries(self, checkpoint: StoredCheckpoint) -> dict[bytes, Entry]:
+        """Return the entries of a checkpoint by path."""
+        return {item.path: item.entry for item in self.reader.walk(checkpoint.root)}
+
+    def content(self, checkpoint: StoredCheckpoint, path: bytes) -> bytes:
+        """Return the content of a file, or the target of a link, in a checkpoint."""
+        return self.reader.read(self.reader.entry(checkpoint.root, path.split(b"/")))
+
+    def stored_bytes(self) -> int:
+        """Return the size of the stored contents."""
+        return self.history.used_bytes(USER)
+
     def pack_files(self) -> list[Path]:
         """Return the files of the packs."""
         return sorted(path for path in (self.data / "objects").rglob("*") if path.is_file())
@@ -82,7 +95,13 @@ class RecordedWorkDir:
 
 @contextmanager
 def recorded_work_dir(
-    data: Path, *, user_bytes: int = GIB, file_bytes: int = GIB, count_lines: Any = no_lines
+    data: Path,
+    *,
+    user_bytes: int = GIB,
+    file_bytes: int = GIB,
+    count_lines: Any = no_lines,
+    has_space: Callable[[int], bool] = lambda _: True,
+    quota_of: Callable[[Path], DiskQuota] | None = None,
 ) -> Iterator[RecordedWorkDir]:
     """Open the history in a data directory, which may exist already."""
     data.mkdir(exist_ok=True)
@@ -92,14 +111,14 @@ def recorded_work_dir(
             objects=repositories.objects,
             signer=UrlSigner(b"k" * 32, "beray"),
         )
-        workspaces = Workspaces(data / "workspaces")
+        workspaces = Workspaces(data / "workspaces", quota_of=quota_of)
         history = WorkDirHistory(
             workspaces=workspaces,
             checkpoints=repositories.checkpoints,
             blobs=repositories.blobs,
             objects=store,
             limits=HistoryLimits(user_bytes, file_bytes),
-            has_space=lambda _: True,
+            has_space=has_space,
             count_lines=count_lines,
         )
         if TASK not in workspaces.existing():
