@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from beray.transfers import wire_names
@@ -181,6 +182,25 @@ def check_regular(status: os.stat_result) -> None:
     raise OSError(
         errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.ENXIO, "not a regular file"
     )
+
+
+def change_mode(directory: int, name: str | bytes, mode: int) -> None:
+    """Change the mode of the entry ``name`` of a directory, which must not be a link.
+
+    Raises:
+        OSError: The entry is a link (ELOOP), or another error.
+    """
+    try:
+        os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)
+    except (ValueError, NotImplementedError):
+        # This is how Python reports ENOTSUP: of links, and before Linux 6.6 and glibc 2.32.
+        entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            if stat.S_ISLNK(os.fstat(entry).st_mode):
+                raise OSError(errno.ELOOP, "a link") from None
+            Path(f"/proc/self/fd/{entry}").chmod(mode)
+        finally:
+            os.close(entry)
 
 
 def _open_part(directory: int, part: bytes) -> int:

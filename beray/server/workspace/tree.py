@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from beray.server.storage.shortage import is_shortage
-from beray.server.workspace.safe_open import InvalidPath, open_directory, quote_path
+from beray.server.workspace.safe_open import (
+    InvalidPath,
+    change_mode,
+    open_directory,
+    quote_path,
+)
 from beray.transfers import wire_names
 
 MAX_OPEN_DIRECTORIES: Final = 64
@@ -324,5 +329,5 @@ def grant_owner_access(directory: int, name: str) -> bool:
     if not stat.S_ISDIR(mode):
         return False
     if mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.chmod(name, stat.S_IRWXU, dir_fd=directory, follow_symlinks=False)
+        change_mode(directory, name, stat.S_IRWXU)
     return True
