@@ -39,12 +39,18 @@ class NewBlob(NamedTuple):
 
 
 class PackUse(NamedTuple):
-    """Pack, and the bytes in it that belong to blobs."""
+    """Pack, and its use.
+
+    Attributes:
+        used: Bytes that belong to blobs.
+        blobs: Number of blobs.
+    """
 
     id: int
     key: str
     size: int
     used: int
+    blobs: int
 
 
 class BlobRepository:
@@ -136,10 +142,11 @@ class BlobRepository:
         self._database.write_with_reserve(lambda session: session.execute(gone))
 
     def pack_use(self, user_id: int) -> list[PackUse]:
-        """Return the stored packs of a user with the number of bytes that blobs use."""
+        """Return the stored packs of a user with their use."""
         used = func.coalesce(func.sum(StoredBlob.length), 0)
+        blobs = func.count(StoredBlob.digest)
         packs = (
-            select(BlobPack.id, BlobPack.key, BlobPack.size, used)
+            select(BlobPack.id, BlobPack.key, BlobPack.size, used, blobs)
             .outerjoin(StoredBlob, StoredBlob.pack_id == BlobPack.id)
             .where(BlobPack.user_id == user_id, BlobPack.stored)
             .group_by(BlobPack.id)

@@ -84,6 +84,15 @@ class RecordedWorkDir:
         """Return the content of a file, or the target of a link, in a checkpoint."""
         return self.reader.read(self.reader.entry(checkpoint.root, path.split(b"/")))
 
+    def damage(self, digest: bytes) -> None:
+        """Change the bytes of a stored blob; reopen the history, which may have it in memory."""
+        location = self.repositories.blobs.locate(USER, [digest])[digest]
+        with self.store.open(location.key).file as opened:
+            path = Path(opened.name)
+        data = bytearray(path.read_bytes())
+        data[location.start] ^= 0xFF
+        path.write_bytes(data)
+
     def stored_bytes(self) -> int:
         """Return the size of the stored contents."""
         return self.history.used_bytes(USER)

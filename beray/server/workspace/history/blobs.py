@@ -25,7 +25,14 @@ from typing import Final, TypeVar
 import zstandard
 
 from beray.server.objects.store import BlockingObjects, ObjectNotFound
-from beray.server.storage.blobs import MAX_DIGESTS, BlobLocation, BlobRepository, NewBlob
+from beray.server.storage.blobs import (
+    MAX_DIGESTS,
+    BlobLocation,
+    BlobRepository,
+    NewBlob,
+    PackUse,
+)
+from beray.server.storage.database_errors import StorageError
 from beray.server.workspace.history.errors import DamagedContent
 
 KEY_PREFIX: Final = "history"
@@ -40,6 +47,14 @@ COMPRESSION_LEVEL: Final = 3
 CACHE_BYTES: Final = 32 * 1024 * 1024
 """Size of the cache of small blobs, which are mostly manifests."""
 MAX_CACHED_BYTES: Final = 128 * 1024
+MAX_BLOB_BYTES: Final = 256 * 1024 * 1024
+"""Size that no blob has; a larger size in a compressed blob is damage."""
+PREFETCHED_BLOBS: Final = 2000
+PREFETCHED_BYTES: Final = 8 * 1024 * 1024
+"""Number and compressed size of the blobs that are read in advance; the cache has space for them,
+unless they compress extremely well."""
+MAX_GAP_BYTES: Final = 64 * 1024
+"""Unneeded bytes in a pack between two blobs that are read in one request."""
 RETRY_SECONDS: Final = 60.0
 """Time after a failure of the store in which no pack is written; runs do not wait for it."""
 
@@ -145,6 +160,60 @@ class BlobStore:
         self._keep(key, data)
         return data
 
+    def prefetch(self, user_id: int, digests: Iterable[bytes]) -> None:
+        """Read small blobs that will be read soon, those in one pack together.
+
+        Blobs that cannot be read are skipped; ``read`` reports them.
+
+        Args:
+            user_id: User of the blobs.
+            digests: Digests, of which the first ``PREFETCHED_BLOBS`` are used.
+
+        Raises:
+            OSError: The object store cannot be read.
+        """
+        wanted = list(itertools.islice(digests, PREFETCHED_BLOBS))
+        with self._cache_lock:
+            wanted = [digest for digest in wanted if (user_id, digest) not in self._cache]
+        if len(wanted) < 2:
+            return
+        small: list[tuple[bytes, BlobLocation]] = []
+        left = PREFETCHED_BYTES
+        for batch in batches(wanted):
+            for digest, location in self.blobs.locate(user_id, batch).items():
+                left -= location.length
+                if location.length <= MAX_CACHED_BYTES and left >= 0:
+                    small.append((digest, location))
+        for group in _adjacent(small):
+            first, last = group[0][1], group[-1][1]
+            try:
+                data = self.objects.read_bytes(
+                    first.key, first.start, last.start + last.length - first.start
+                )
+            except (ObjectNotFound, FileNotFoundError):
+                continue
+            for digest, location in group:
+                start = location.start - first.start
+                with suppress(DamagedContent):
+                    content = _decoded(location, digest, data[start : start + location.length])
+                    self._keep((user_id, digest), content)
+
+    def contents_of_pack(self, pack: PackUse) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the digests and contents of the blobs in a pack, without those that are damaged.
+
+        Raises:
+            OSError: The object store cannot be read.
+        """
+        try:
+            data = self.objects.read_bytes(pack.key, 0, pack.size)
+        except (ObjectNotFound, FileNotFoundError):
+            return
+        for blob in self.blobs.blobs_of_pack(pack.id):
+            location = BlobLocation(pack.key, *blob[1:])
+            with suppress(DamagedContent):
+                part = data[blob.start : blob.start + blob.length]
+                yield blob.digest, _decoded(location, blob.digest, part)
+
     def _load(self, user_id: int, digest: bytes) -> bytes:
         before: BlobLocation | None = None
         while True:
@@ -182,6 +251,7 @@ class BlobStore:
         Raises:
             OSError: The pack cannot be stored, or a pack could not be stored a short time ago; none
                 of the blobs is.
+            StorageError: The locations cannot be stored; none of the blobs is.
         """
         if time.monotonic() < self._failed_until:
             raise OSError(errno.EAGAIN, "the object store did not respond a short time ago")
@@ -202,17 +272,17 @@ class BlobStore:
         pack_id = self.blobs.begin_pack(user_id, key)
         try:
             self.objects.write_bytes(key, b"".join(parts))
-        except FileNotFoundError:
-            # A scan would take this for a file of the task that was removed.
-            raise OSError(errno.EIO, "the directory of the object store is missing") from None
-        except OSError as error:
-            if error.errno is None:  # a store on the network
+            self.blobs.finish_pack(pack_id, user_id, size, blobs, moves=moves)
+        except (OSError, StorageError) as error:
+            if isinstance(error, OSError) and error.errno is None:  # a store on the network
                 self._failed_until = time.monotonic() + RETRY_SECONDS
             # The next start of the server removes the pack if this fails.
-            with suppress(OSError):
-                self.remove_packs({pack_id: key})
+            with suppress(OSError, StorageError):
+                self.remove_packs(dict.fromkeys(self.blobs.begin_removal([pack_id]), key))
+            if isinstance(error, FileNotFoundError):
+                # A scan would take this for a file of the task that was removed.
+                raise OSError(errno.EIO, "the directory of the object store is missing") from None
             raise
-        self.blobs.finish_pack(pack_id, user_id, size, blobs, moves=moves)
         return size
 
     def remove_interrupted(self) -> None:
@@ -349,12 +419,34 @@ def _decoded(location: BlobLocation, digest: bytes, data: bytes) -> bytes:
     """Return the content of a blob from its bytes in the pack, after a check of its digest."""
     if location.compressed:
         try:
-            data = zstandard.ZstdDecompressor().decompress(data)
+            # The size in a damaged frame could be that of all memory.
+            is_possible = 0 <= zstandard.frame_content_size(data) <= MAX_BLOB_BYTES
+            data = zstandard.ZstdDecompressor().decompress(data) if is_possible else b""
         except zstandard.ZstdError:
             data = b""
     if hashlib.sha256(data).digest() != digest:
         raise DamagedContent(f"the stored content {digest.hex()[:16]}… is damaged")
     return data
+
+
+def _adjacent(
+    located: Iterable[tuple[bytes, BlobLocation]],
+) -> Iterator[list[tuple[bytes, BlobLocation]]]:
+    """Yield lists of blobs, given by digest and location, that are near each other in a pack."""
+    group: list[tuple[bytes, BlobLocation]] = []
+    for item in sorted(located, key=lambda item: item[1]):
+        location = item[1]
+        if group:
+            last = group[-1][1]
+            if (
+                location.key != last.key
+                or location.start > last.start + last.length + MAX_GAP_BYTES
+            ):
+                yield group
+                group = []
+        group.append(item)
+    if group:
+        yield group
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

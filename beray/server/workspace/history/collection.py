@@ -13,7 +13,7 @@ import structlog
 
 from beray.server.storage.blobs import MAX_DIGESTS, PackUse
 from beray.server.storage.checkpoints import CheckpointRepository
-from beray.server.workspace.history.blobs import PACK_BYTES, BlobStore, batches
+from beray.server.workspace.history.blobs import PACK_BLOBS, PACK_BYTES, BlobStore, batches
 from beray.server.workspace.history.errors import DamagedContent
 from beray.server.workspace.history.reader import CheckpointReader
 
@@ -63,10 +63,10 @@ class Collection:
         """Return the blobs of all checkpoints; None if a manifest is damaged."""
         reader = CheckpointReader(self._blobs, user_id)
         live: set[bytes] = set()
+        expanded: set[bytes] = set()
         try:
             for root in [*self._checkpoints.roots_of_user(user_id), *pinned]:
-                for _ in reader.references(root, live):
-                    pass
+                reader.add_references(root, live, expanded)
         except DamagedContent as error:
             log.error(
                 "unused content of the history is kept, because a checkpoint is damaged; delete "
@@ -98,12 +98,10 @@ class Collection:
     def _remove_packs(self, user_id: int) -> None:
         packs = self._blobs.blobs.pack_use(user_id)
         for batch in _repackable(packs):
-            contents = (
-                (blob.digest, self._blobs.read(user_id, blob.digest))
-                for pack in batch
-                for blob in self._blobs.blobs.blobs_of_pack(pack.id)
-            )
-            self._blobs.write_pack(user_id, contents, moves=True)
+            # Damaged blobs remain in their pack.
+            contents = [item for pack in batch for item in self._blobs.contents_of_pack(pack)]
+            if contents:
+                self._blobs.write_pack(user_id, contents, moves=True)
         empty = {pack.id: pack.key for pack in self._blobs.blobs.pack_use(user_id) if not pack.used}
         for ids in batches(empty):
             removed = self._blobs.blobs.begin_removal(ids)
@@ -116,7 +114,10 @@ def _repackable(packs: Iterable[PackUse]) -> Iterator[list[PackUse]]:
     for pack in packs:
         if not 0 < pack.used < REPACK_BELOW * pack.size:
             continue
-        if sum(other.used for other in batch) + pack.used > PACK_BYTES:
+        if (
+            sum(other.used for other in batch) + pack.used > PACK_BYTES
+            or sum(other.blobs for other in batch) + pack.blobs > PACK_BLOBS
+        ):
             yield batch
             batch = []
         batch.append(pack)

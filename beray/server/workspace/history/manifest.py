@@ -94,6 +94,11 @@ def decode_state(state: bytes) -> Entry:
     return Entry(kind, mode, size, mtime_ns, target=rest)
 
 
+def is_directory(state: bytes) -> bool:
+    """Return True if a state is that of a directory."""
+    return state[0] == _DIRECTORY
+
+
 def mode_of(state: bytes) -> int:
     """Return the permission bits in a state."""
     mode: int = _STATE.unpack_from(state)[1]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from beray.server.workspace.history import manifest
 from beray.server.workspace.history.blobs import BlobStore
 from beray.server.workspace.history.entries import Entry
 from beray.server.workspace.history.errors import DamagedContent
+from beray.server.workspace.history.path_selection import PathSelection
 from beray.server.workspace.safe_open import MissingPath, quote_path
 from beray.transfers import wire_names
 
@@ -94,7 +95,9 @@ class CheckpointReader:
             if entry.kind == "directory" and (depth is None or len(levels) < depth):
                 levels.append(_Level(path + b"/", self._sorted(entry.reference), rest or ()))
 
-    def changes(self, old: bytes, new: bytes) -> Iterator[Change]:
+    def changes(
+        self, old: bytes, new: bytes, selection: PathSelection | None = None
+    ) -> Iterator[Change]:
         """Yield the differences of two manifests, sorted by path.
 
         Directories with equal manifests are not read. Entries that differ only in the time of
@@ -103,12 +106,15 @@ class CheckpointReader:
         Args:
             old: Digest of the manifest before; empty for an empty work_dir.
             new: Digest of the manifest after; empty for an empty work_dir.
+            selection: Changes outside of it are omitted, and their manifests are not read.
         """
         waiting = [iter(self._differing(b"", old, new))]
         while waiting:
             change = next(waiting[-1], None)
             if change is None:
                 waiting.pop()
+                continue
+            if selection is not None and selection.relation(change.path) == "outside":
                 continue
             before, after = _node(change.old), _node(change.new)
             if not _is_equal_directory(change):
@@ -134,46 +140,48 @@ class CheckpointReader:
         """Return the content of a file, or the target of a link."""
         return entry.target if entry.kind == "link" else b"".join(self.content(entry))
 
-    def references(self, root: bytes, known: set[bytes]) -> Iterator[bytes]:
-        """Yield the digests of all blobs of a manifest, without those below ``known`` manifests.
+    def add_references(self, root: bytes, live: set[bytes], expanded: set[bytes]) -> None:
+        """Add the digests of all blobs of a manifest to a set.
 
         Args:
             root: Digest of the manifest.
-            known: Digests that were yielded before; the method adds those that it yields.
+            live: Digests of blobs.
+            expanded: Digests of the manifests and lists of chunks whose blobs are in ``live``. A
+                file may have the same content as one of them, so ``live`` does not imply this.
         """
         waiting = [root]
         while waiting:
             digest = waiting.pop()
-            if digest in known:
+            live.add(digest)
+            if digest in expanded:
                 continue
-            known.add(digest)
-            yield digest
+            expanded.add(digest)
             node = manifest.decode_node(self._blobs.read(self._user_id, digest))
-            buckets = [bucket for bucket in node.buckets if bucket and bucket not in known]
-            known.update(buckets)
-            yield from buckets
+            buckets = [bucket for bucket in node.buckets if bucket and bucket not in expanded]
+            live.update(buckets)
+            expanded.update(buckets)
+            self._blobs.prefetch(self._user_id, buckets)
+            nodes: list[bytes] = []
             for states in [node.states, *map(self._bucket, buckets)]:
                 for state in states.values():
                     entry = manifest.decode_state(state)
                     if entry.kind == "directory":
-                        waiting.append(entry.reference)
-                    else:
-                        yield from self._blobs_of(entry, known)
+                        nodes.append(entry.reference)
+                    elif entry.kind == "file":
+                        self._add_content(entry, live, expanded)
+            self._blobs.prefetch(self._user_id, (node for node in nodes if node not in expanded))
+            waiting += reversed(nodes)
 
-    def _blobs_of(self, entry: Entry, known: set[bytes]) -> Iterator[bytes]:
-        if not entry.digest or entry.kind != "file":
+    def _add_content(self, entry: Entry, live: set[bytes], expanded: set[bytes]) -> None:
+        if not entry.digest:
             return
         if not entry.reference:
-            if entry.digest not in known:
-                known.add(entry.digest)
-                yield entry.digest
-        elif entry.reference not in known:
-            known.add(entry.reference)
-            yield entry.reference
-            for chunk in self._chunks(entry):
-                if chunk.digest not in known:
-                    known.add(chunk.digest)
-                    yield chunk.digest
+            live.add(entry.digest)
+            return
+        live.add(entry.reference)
+        if entry.reference not in expanded:
+            expanded.add(entry.reference)
+            live.update(chunk.digest for chunk in self._chunks(entry))
 
     def pieces(self, entry: Entry) -> list[manifest.Chunk]:
         """Return the chunks of a file; a small file is one chunk.
@@ -186,6 +194,13 @@ class CheckpointReader:
         if not entry.reference:
             return [manifest.Chunk(entry.digest, entry.size)]
         return self._chunks(entry)
+
+    def prefetch(self, entries: Iterable[Entry]) -> None:
+        """Read the contents of small files that will be read soon."""
+        self._blobs.prefetch(
+            self._user_id,
+            (entry.digest for entry in entries if entry.digest and not entry.reference),
+        )
 
     def read_piece(self, piece: manifest.Chunk) -> bytes:
         """Return the content of a chunk."""
@@ -211,12 +226,20 @@ class CheckpointReader:
     def _all_states(self, node: manifest.Node) -> dict[bytes, bytes]:
         if not node.bits:
             return node.states
+        self._blobs.prefetch(self._user_id, filter(None, node.buckets))
         return {
             name: state for bucket in node.buckets for name, state in self._bucket(bucket).items()
         }
 
     def _sorted(self, node: bytes) -> list[tuple[bytes, bytes]]:
-        return sorted(self._all_states(self._load(node)).items())
+        """Return the names and states in a directory in order; read its subdirectories soon."""
+        states = sorted(self._all_states(self._load(node)).items())
+        self._prefetch_nodes(state for _, state in states)
+        return states
+
+    def _prefetch_nodes(self, states: Iterable[bytes]) -> None:
+        entries = (manifest.decode_state(state) for state in states if manifest.is_directory(state))
+        self._blobs.prefetch(self._user_id, (entry.reference for entry in entries))
 
     def _differing(self, prefix: bytes, old: bytes, new: bytes) -> list[Change]:
         """Return the entries of one directory that differ, sorted by name."""
@@ -235,6 +258,8 @@ class CheckpointReader:
             for name in one.keys() | other.keys()
             if one.get(name) != other.get(name)
         ]
+        sides = (side for change in found for side in (change.old, change.new))
+        self._blobs.prefetch(self._user_id, filter(None, map(_node, sides)))
         return sorted(found, key=lambda change: change.path)
 
 
