@@ -205,7 +205,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             has_space=partial(_has_space, settings.data_dir),
             count_lines=partial(count_changed_lines, max_bytes=COUNTED_BYTES),
         )
-        await run_in_threadpool(history.recover, users)
+        for task_id in await run_in_threadpool(history.recover, users):
+            # The request that creates the task was not answered.
+            await run_in_threadpool(task_repository.undo_create, task_id)
         checkpoints = TaskCheckpoints(history=history, tasks=task_repository, files=watch)
         conversations = Conversations(settings.data_dir / CONVERSATIONS)
         deletion = TaskDeletion(

@@ -10,11 +10,13 @@ from fastapi import HTTPException, Query
 
 from beray.schema import SHOULD_RETRY_HEADER
 from beray.server.services import Services
+from beray.server.storage.database_errors import is_full
 from beray.server.storage.tables import StoredCheckpoint, Task
 from beray.server.workspace.history.checkpoint_files import CheckpointFiles
 from beray.server.workspace.history.errors import DamagedContent
 from beray.server.workspace.history.positions import UnknownCheckpoint, parse_position
-from beray.server.workspace.history.restore import ContentNotStored
+from beray.server.workspace.history.restore import ChangeFailed, ContentNotStored
+from beray.server.workspace.history.restores import UndoFailed
 
 MAX_POSITION_CHARACTERS = 20
 At = Annotated[
@@ -78,11 +80,33 @@ def history_errors() -> Iterator[None]:
     except UnknownCheckpoint as error:
         raise HTTPException(404, error.reason) from None
     except ContentNotStored as error:
+        raise HTTPException(409, _not_stored(error)) from None
+    except ChangeFailed as error:
+        if is_full(error):
+            raise
         raise HTTPException(
-            409,
-            f"The content of {error.path!r} was not stored (BERAY_HISTORY_BYTES, "
-            "BERAY_HISTORY_FILE_BYTES), so it cannot be restored. Restore other paths.",
+            409, f"{error.path!r} cannot be changed: {error.strerror}. Nothing was changed."
+        ) from None
+    except UndoFailed as error:
+        raise HTTPException(
+            500,
+            f"The restore failed ({error}), and some files were changed. Restore the newest "
+            "checkpoint to return to the state before.",
+            {SHOULD_RETRY_HEADER: "false"},
         ) from None
     except DamagedContent as error:
         message = f"{error.reason[0].upper()}{error.reason[1:]}. Other files can still be read."
         raise HTTPException(500, message, {SHOULD_RETRY_HEADER: "false"}) from None
+
+
+def _not_stored(error: ContentNotStored) -> str:
+    limits = "BERAY_HISTORY_BYTES, BERAY_HISTORY_FILE_BYTES"
+    if error.is_current:
+        return (
+            f"The current content of {error.path!r} is not in the history ({limits}), so the "
+            "restore could not be undone. Restore other paths, or remove the file first."
+        )
+    return (
+        f"The content of {error.path!r} was not stored ({limits}), so it cannot be restored. "
+        "Restore other paths."
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 
@@ -27,9 +26,9 @@ from beray.server.services import Services
 from beray.server.storage.tables import StoredCheckpoint, Task
 from beray.server.tasks.task_pages import to_json
 from beray.server.workspace.history.file_diffs import FileDiffs
+from beray.server.workspace.history.path_selection import PathSelection
 from beray.server.workspace.history.positions import position_to_wire
 from beray.server.workspace.history.reader import Change
-from beray.server.workspace.history.restore import Parts
 from beray.server.workspace.history.restores import parse_paths, require_path
 from beray.server.workspace.history.unified import unified_diff
 
@@ -139,13 +138,9 @@ def _changes(
     selected = parse_paths(paths)
     for parts in selected:
         require_path(reader, parts, old, new)
-    changes = reader.changes(old.root, new.root)
-    if not selected:
-        return list(changes)
-    wanted = frozenset(selected)
-    return [change for change in changes if _is_below(tuple(change.path.split(b"/")), wanted)]
-
-
-def _is_below(parts: Parts, wanted: Collection[Parts]) -> bool:
-    """Return True if a path, or a directory above it, is wanted."""
-    return any(parts[:end] in wanted for end in range(1, len(parts) + 1))
+    selection = PathSelection(selected)
+    return [
+        change
+        for change in reader.changes(old.root, new.root, selection)
+        if selection.relation(change.path) == "inside"
+    ]

@@ -137,6 +137,12 @@ class CheckpointRepository:
         with self._database.writing() as session:
             session.execute(upsert(PendingRestore, {"task_id": task_id}, values))
 
+    def begin_undo(self, task_id: int, user_id: int, root: bytes) -> None:
+        """Record that a work_dir is being returned to the state before a restore."""
+        values = {"user_id": user_id, "root": root, "paths": None, "reason": "restore"}
+        undone = upsert(PendingRestore, {"task_id": task_id}, values)
+        self._database.write_with_reserve(lambda session: session.execute(undone))
+
     def end_restore(self, task_id: int) -> None:
         """Remove the record of ``begin_restore`` without a new checkpoint."""
         gone = delete(PendingRestore).where(PendingRestore.task_id == task_id)

@@ -164,7 +164,7 @@ class DiskReserve:
             wanted = min(self._size - self._held, free_bytes(self._path.parent))
             while wanted >= _MIN_GROWTH_BYTES or wanted == self._size - self._held:
                 try:
-                    _allocate(descriptor, self._held, wanted)
+                    allocate_space(descriptor, self._held, wanted)
                 except OSError as error:
                     os.ftruncate(descriptor, self._held)
                     if not is_full(error):
@@ -228,7 +228,7 @@ def _allocated(path: Path, size: int) -> int:
     return held
 
 
-def _allocate(descriptor: int, start: int, size: int) -> None:
+def allocate_space(descriptor: int, start: int, size: int) -> None:
     """Allocate disk space for a range of a file.
 
     Raises:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from beray.server.workspace.history.file_contents import RACY_NS
 from tests.server.history.recorded_work_dir import RecordedWorkDir
+from tests.support import until
 
 Change = Callable[[Path], object]
 
@@ -147,8 +150,14 @@ def test_random_changes_with_hints(work: RecordedWorkDir) -> None:
         assert work.record() is None, (hints, work.entries(newest))
 
 
+def wait_for_distinct_times(path: Path) -> None:
+    """Wait until a later change has another time stamp; earlier, the path is checked anyway."""
+    until(lambda: time.time_ns() - path.stat().st_ctime_ns > 2 * RACY_NS)
+
+
 def test_what_was_not_reported_is_found_by_a_full_comparison(work: RecordedWorkDir) -> None:
     first_state(work.path)
+    wait_for_distinct_times(work.path / "a/b/3")
     work.recorded()
     (work.path / "a/b/3").write_text("changed silently")
     assert work.record("d") is None

@@ -12,9 +12,11 @@ import pytest
 
 from beray.server.workspace.history.errors import DamagedContent
 from beray.server.workspace.history.recorder import Recorded
+from beray.server.workspace.history.restore import ContentNotStored
 from tests.server.history.recorded_work_dir import (
     RecordedWorkDir,
     recorded_work_dir,
+    state_of,
 )
 
 MIB = 1024 * 1024
@@ -172,3 +174,29 @@ def test_a_nearly_full_disk(tmp_path: Path) -> None:
         result = recorded(work)
         assert problems(result) == {}
         assert_stored(work, result, contents)
+
+
+def test_a_restore_never_loses_content_that_is_not_stored(tmp_path: Path) -> None:
+    with limited(tmp_path, file_bytes=MIB) as work:
+        write(work, a=10)
+        first = recorded(work)
+        write(work, large=MIB + 1)
+        second = recorded(work)
+        before = state_of(work.path)
+        # The file could not be restored from the state before.
+        with pytest.raises(ContentNotStored) as caught:
+            work.restore(f"c{first.checkpoint.number}")
+        assert caught.value.path == "large"
+        assert state_of(work.path) == before
+        (work.path / "a").write_bytes(b"changed")
+        work.restore(f"c{first.checkpoint.number}", paths=["a"])
+        assert state_of(work.path) == before
+        # Its mode and time can be restored, because its content stays.
+        (work.path / "large").chmod(0o600)
+        work.restore(f"c{second.checkpoint.number}")
+        assert state_of(work.path) == before
+        (work.path / "large").unlink()
+        with pytest.raises(ContentNotStored):
+            work.restore(f"c{second.checkpoint.number}")
+        assert not (work.path / "large").exists()
+        work.restore(f"c{first.checkpoint.number}")

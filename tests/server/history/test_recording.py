@@ -303,17 +303,17 @@ def test_deep_trees(work: RecordedWorkDir) -> None:
 
 
 def test_deep_hints_of_a_removed_tree(work: RecordedWorkDir) -> None:
-    make_chain(work.path, 1500)
+    make_chain(work.path, 1200)
     work.recorded()
     tree.remove(work.path / "d")
-    deepest = "/".join(["d"] * 1500)
+    deepest = "/".join(["d"] * 1200)
     row = work.recorded(deepest, f"{deepest[:-4]}/e", "none/" + deepest)
     assert set(work.entries(row)) == {b"e", b"f"}
 
 
 def test_directories_grow_and_shrink(work: RecordedWorkDir) -> None:
     """Cross all numbers of entries at which the number of buckets changes."""
-    sizes = [1, 255, 256, 257, 512, 513, 5000, 4097, 4096, 1025, 1024, 512, 256, 255, 0, 5000]
+    sizes = [1, 256, 257, 512, 513, 5000, 4097, 4096, 1025, 1024, 256, 255, 0, 1000]
     states = []
     for size in sizes:
         existing = {path.name for path in work.path.iterdir()}
@@ -327,7 +327,7 @@ def test_directories_grow_and_shrink(work: RecordedWorkDir) -> None:
         assert row.files == size
         assert set(work.entries(row)) == {name.encode() for name in wanted}
         states.append((row, state_of(work.path)))
-    for row, state in states[::3]:
+    for row, state in (states[5], states[2], states[-3]):
         work.restore(f"c{row.number}")
         assert state_of(work.path) == state
 
@@ -386,7 +386,7 @@ def test_a_file_that_always_changes_is_flagged(work: RecordedWorkDir) -> None:
 def test_same_size_and_times_within_one_tick(work: RecordedWorkDir) -> None:
     """A change within the resolution of time stamps is found by the next checkpoint."""
     path = work.path / "file"
-    for number in range(100):
+    for number in range(40):
         path.write_bytes(b"%03d" % number)
         row = work.recorded("file")
         assert work.content(row, b"file") == b"%03d" % number

@@ -68,10 +68,12 @@ def remove(path: bytes) -> None:
 
 
 def chmod(path: bytes, mode: int) -> None:
+    if os.path.islink(path):
+        return
     # A directory keeps the permissions without which the comparison could not read it.
     if os.path.isdir(path):
         mode |= stat.S_IRWXU
-    os.chmod(path, mode, follow_symlinks=False)
+    os.chmod(path, mode)
 
 
 def touch(path: bytes, time_ns: int) -> None:

@@ -17,7 +17,7 @@ from beray.server.storage.shortage import is_shortage
 from beray.server.workspace.history.blobs import BlobWriter
 from beray.server.workspace.history.entries import Entry
 from beray.server.workspace.history.manifest import Chunk, encode_chunks
-from beray.server.workspace.safe_open import open_regular
+from beray.server.workspace.safe_open import change_mode, open_regular
 from beray.transfers import file_modes
 
 LARGE_FILE_BYTES: Final = 1024 * 1024
@@ -225,7 +225,7 @@ def _permission_to_read(directory: int, name: bytes, status: os.stat_result) -> 
     if mode & stat.S_IRUSR or status.st_uid != os.geteuid():
         raise PermissionError(errno.EACCES, "not permitted by the mode")
     try:
-        os.chmod(name, mode | stat.S_IRUSR, dir_fd=directory, follow_symlinks=False)
+        change_mode(directory, name, mode | stat.S_IRUSR)
     except OSError as error:
         if is_shortage(error) or error.errno in _REPLACED:
             raise
@@ -234,4 +234,4 @@ def _permission_to_read(directory: int, name: bytes, status: os.stat_result) -> 
         yield
     finally:
         with suppress(FileNotFoundError):
-            os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)
+            change_mode(directory, name, mode)

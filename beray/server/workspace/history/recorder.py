@@ -6,16 +6,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+import structlog
+
 from beray.server.storage.checkpoints import CheckpointRepository, NewCheckpoint
 from beray.server.storage.tables import StoredCheckpoint
 from beray.server.workspace.history.blobs import BlobStore
 from beray.server.workspace.history.entries import Entry
+from beray.server.workspace.history.errors import DamagedContent
 from beray.server.workspace.history.file_contents import FileContents
 from beray.server.workspace.history.known_work_dirs import KnownWorkDirs
 from beray.server.workspace.history.reader import Change, CheckpointReader
 from beray.server.workspace.history.scan import PathParts, Problem, WorkDirScan
 from beray.server.workspace.history.work_tree import Totals
 from beray.server.workspace.workspace import Workspaces
+
+log = structlog.get_logger("beray.history")
 
 MAX_COUNTED_CHANGES: Final = 1000
 """Maximum number of changed files whose lines are counted."""
@@ -140,10 +145,14 @@ class CheckpointRecorder:
             )
         return Recorded(row, scanned.problems)
 
-    def scan(self, task_id: int, user_id: int) -> bytes:
-        """Store the state of a work_dir without a checkpoint, and return its manifest."""
+    @contextmanager
+    def scanned(self, task_id: int, user_id: int) -> Iterator[bytes]:
+        """Store the state of a work_dir without a checkpoint; yield its manifest.
+
+        The manifest is protected from collections during the block.
+        """
         with self._scanned(task_id, user_id, None, None, lambda: False) as scanned:
-            return scanned.root
+            yield scanned.root
 
     @contextmanager
     def _scanned(
@@ -183,17 +192,22 @@ class CheckpointRecorder:
         added = modified = deleted = 0
         changes: list[Change] = []
         reader = CheckpointReader(self._blobs, user_id)
-        for change in reader.changes(before, after):
-            old, new = change.old, change.new
-            if not _has_file(change):
-                continue
-            if old is not None and new is not None and old.is_same_content(new):
-                continue
-            added += old is None
-            modified += old is not None and new is not None
-            deleted += new is None
-            if len(changes) <= MAX_COUNTED_CHANGES:
-                changes.append(change)
+        try:
+            for change in reader.changes(before, after):
+                old, new = change.old, change.new
+                if not _has_file(change):
+                    continue
+                if old is not None and new is not None and old.is_same_content(new):
+                    continue
+                added += old is None
+                modified += old is not None and new is not None
+                deleted += new is None
+                if len(changes) <= MAX_COUNTED_CHANGES:
+                    changes.append(change)
+        except DamagedContent as error:
+            # The new state can be recorded nevertheless.
+            log.error("a checkpoint is damaged", user_id=user_id, problem=error.reason)
+            return ChangeCounts(added, modified, deleted)
         lines = None
         if len(changes) <= MAX_COUNTED_CHANGES:
             lines = self._count_lines(changes, reader.read)

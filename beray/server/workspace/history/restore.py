@@ -16,32 +16,57 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from beray.server.storage.disk_reserve import allocate_space
 from beray.server.workspace import tree
-from beray.server.workspace.atomic_file import rename_into, with_owner_access
+from beray.server.workspace.atomic_file import freed_bytes, rename_into, with_owner_access
 from beray.server.workspace.disk_quota import DiskQuota
 from beray.server.workspace.disk_usage import BLOCK_BYTES, DiskUsage
+from beray.server.workspace.history.contents import is_unchanged
 from beray.server.workspace.history.entries import Entry
 from beray.server.workspace.history.errors import DamagedContent
 from beray.server.workspace.history.local_copies import LocalCopies
+from beray.server.workspace.history.owner_access import CHANGES, OwnerAccess
+from beray.server.workspace.history.path_selection import PathSelection
 from beray.server.workspace.history.reader import Change, CheckpointReader
 from beray.server.workspace.ownership import inherit_owner
-from beray.server.workspace.safe_open import open_directory
+from beray.server.workspace.safe_open import change_mode, open_directory
 from beray.transfers import wire_names
 
 Parts = tuple[bytes, ...]
 CANCEL_CHECK_FILES: Final = 100
-"""Number of staged files after which a cancellation is noticed."""
+CANCEL_CHECK_BYTES: Final = 32 * 1024 * 1024
+"""Number of staged files, and bytes of a file, after which a cancellation is noticed."""
+PREFETCHED_FILES: Final = 500
+"""Number of small files whose contents are read together."""
+RECORD_BYTES: Final = 1024 * 1024
+RECORD_BYTES_PER_DIRECTORY: Final = 64 * 1024
+MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
+"""Disk space that is kept free for the checkpoint after a restore."""
 
 
 class ContentNotStored(Exception):
-    """A file cannot be restored, because its content is not in the checkpoint.
+    """A restore needs a content that is not stored.
 
     Attributes:
         path: Path of the file, relative to the work_dir.
+        is_current: True if it is the current content, so that the restore could not be undone.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, is_current: bool = False) -> None:
         super().__init__(path)
+        self.path = path
+        self.is_current = is_current
+
+
+class ChangeFailed(OSError):
+    """A path cannot be changed.
+
+    Attributes:
+        path: The path, relative to the work_dir.
+    """
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror)
         self.path = path
 
 
@@ -49,24 +74,33 @@ class RestoreCancelled(Exception):
     """A restore was cancelled before it changed the work_dir."""
 
 
-def select(changes: Iterable[Change], paths: Sequence[Parts]) -> list[Change]:
-    """Return the changes that restore some paths: those at, below and, if new, above them.
+def select(changes: Iterable[Change], selection: PathSelection) -> list[Change]:
+    """Return the changes that restore a selection.
+
+    Directories above a selected path are changed only if they have to be created.
 
     Args:
         changes: Changes from the current state to that of the checkpoint.
-        paths: Paths to restore; empty for all.
+        selection: Paths to restore.
     """
-    if not paths:
-        return list(changes)
-    selected = []
+    return [
+        change
+        for change in changes
+        if (relation := selection.relation(change.path)) == "inside"
+        or (relation == "above" and _makes_directory(change))
+    ]
+
+
+def require_undoable(changes: Iterable[Change]) -> None:
+    """Check that changes remove no content that is not stored.
+
+    Raises:
+        ContentNotStored: They do.
+    """
     for change in changes:
-        parts = tuple(change.path.split(b"/"))
-        is_inside = any(parts[: len(path)] == path for path in paths)
-        # A directory in which a selected path is created has to exist.
-        leads_to = any(path[: len(parts)] == parts for path in paths)
-        if is_inside or (leads_to and change.new is not None and change.new.kind == "directory"):
-            selected.append(change)
-    return selected
+        old = change.old
+        if old is not None and not old.is_stored and _replaces_content(change):
+            raise ContentNotStored(wire_names.encode(change.path), is_current=True)
 
 
 class Restorer:
@@ -98,6 +132,7 @@ class Restorer:
         self._copies = copies
         self._is_cancelled = is_cancelled
         self._staged: dict[bytes, Path] = {}
+        self._access = OwnerAccess(work_dir, CHANGES)
 
     @contextmanager
     def staged(self, changes: Sequence[Change]) -> Iterator[None]:
@@ -110,35 +145,77 @@ class Restorer:
             InsufficientSpace: The contents do not fit into the quota.
             OSError: The contents cannot be written.
         """
-        for change in changes:
-            if _needs_content(change) and change.new is not None and not change.new.is_stored:
+        needed = [change for change in changes if _needs_content(change)]
+        for change in needed:
+            if change.new is not None and not change.new.is_stored:
                 raise ContentNotStored(wire_names.encode(change.path))
-        with self._reserved(changes):
+        with self._reserved(changes, needed):
             tree.make_empty(self._staging)
             try:
-                for number, change in enumerate(filter(_needs_content, changes)):
-                    if number % CANCEL_CHECK_FILES == 0 and self._is_cancelled():
-                        raise RestoreCancelled
+                for number, change in enumerate(needed):
+                    if number % CANCEL_CHECK_FILES == 0:
+                        self._check_cancelled()
+                    if number % PREFETCHED_FILES == 0:
+                        following = needed[number : number + PREFETCHED_FILES]
+                        self._reader.prefetch(other.new for other in following if other.new)
                     self._stage(number, change)
+                self._hold_space(changes)
                 yield
             finally:
                 with suppress(FileNotFoundError):
                     tree.remove(self._staging)
 
+    def _check_cancelled(self) -> None:
+        if self._is_cancelled():
+            raise RestoreCancelled
+
     @contextmanager
-    def _reserved(self, changes: Sequence[Change]) -> Iterator[None]:
+    def _reserved(self, changes: Sequence[Change], needed: Sequence[Change]) -> Iterator[None]:
+        """Reserve the space of the changes in the quota during the block."""
         if self._quota is None:
             yield
             return
-        sizes = [-(-(change.new.size if change.new else 0) // BLOCK_BYTES) for change in changes]
-        added = DiskUsage(BLOCK_BYTES * sum(sizes), sum(change.old is None for change in changes))
-        replaced = sum(change.old.size for change in changes if change.old is not None)
-        self._quota.reserve(added, replaced)
+        sizes = (change.new.size for change in needed if change.new is not None)
+        size = BLOCK_BYTES * sum(-(-size // BLOCK_BYTES) for size in sizes)
+        files = sum((change.old is None) - (change.new is None) for change in changes)
+        added = DiskUsage(size, max(files, 0))
+        self._quota.reserve(added, sum(map(self._freed_bytes, changes)))
         try:
             yield
         finally:
             self._quota.release(added, DiskUsage())
             self._quota.forget()
+
+    def _freed_bytes(self, change: Change) -> int:
+        """Return the bytes on disk that a change frees."""
+        if change.old is None or change.old.kind != "file" or not _replaces_content(change):
+            return 0
+        *parents, name = change.path.split(b"/")
+        try:
+            directory = open_directory(self._work_dir, parents)
+        except OSError:
+            return 0
+        try:
+            return freed_bytes(os.stat(name, dir_fd=directory, follow_symlinks=False))
+        except OSError:
+            return 0
+        finally:
+            os.close(directory)
+
+    @property
+    def _space(self) -> Path:
+        return self._staging / "space"
+
+    def _hold_space(self, changes: Sequence[Change]) -> None:
+        """Allocate disk space, so that a full disk is noticed before anything is changed."""
+        directories = {change.path.rpartition(b"/")[0] for change in changes}
+        size = RECORD_BYTES + RECORD_BYTES_PER_DIRECTORY * len(directories)
+        with self._space.open("xb") as file:
+            allocate_space(file.fileno(), 0, min(size, MAX_RECORD_BYTES))
+
+    def release_space(self) -> None:
+        """Free the disk space that is held for the checkpoint after the restore."""
+        self._space.unlink(missing_ok=True)
 
     def _stage(self, number: int, change: Change) -> None:
         entry = change.new
@@ -161,26 +238,47 @@ class Restorer:
             return
         os.ftruncate(file, 0)
         os.lseek(file, 0, os.SEEK_SET)
+        size = 0
         for piece in self._reader.content(entry):
             _write_sparse(file, piece)
+            size += len(piece)
+            if size >= CANCEL_CHECK_BYTES:
+                self._check_cancelled()
+                size = 0
         os.ftruncate(file, entry.size)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Apply changes whose contents are staged.
 
         Raises:
-            OSError: A change cannot be applied; earlier changes were.
+            ChangeFailed: A change cannot be applied; earlier changes were.
         """
-        for change in reversed(changes):
-            if change.old is not None and (change.new is None or _is_replaced(change)):
-                self._remove(change)
-        for change in changes:
-            if change.new is not None and change.new.kind != "special":
-                self._create(change, change.new)
-        for change in reversed(changes):
-            if change.new is not None and change.new.kind == "directory":
-                with self._parent(change.path) as (directory, name):
-                    _set_mode(directory, name, change.new.mode)
+        with self._access:
+            for change in reversed(changes):
+                if change.old is not None and (change.new is None or _is_replaced(change)):
+                    with _failures(change.path):
+                        self._remove(change)
+            for change in changes:
+                if change.new is not None and change.new.kind != "special":
+                    with _failures(change.path):
+                        self._create(change, change.new)
+            self._set_directory_modes(changes)
+
+    def _set_directory_modes(self, changes: Sequence[Change]) -> None:
+        """Set the final modes of directories, those of the deepest first."""
+        modes = {
+            change.path: change.new.mode
+            for change in changes
+            if change.new is not None and change.new.kind == "directory"
+        }
+        paths = sorted({*modes, *self._access.granted}, key=lambda path: path.split(b"/"))
+        for path in reversed(paths):
+            if path not in modes:
+                self._access.revoke(path)
+                continue
+            with _failures(path), self._parent(path) as (directory, name):
+                change_mode(directory, name, modes[path])
+            self._access.forget(path)
 
     def _remove(self, change: Change) -> None:
         is_directory = change.old is not None and change.old.kind == "directory"
@@ -207,7 +305,7 @@ class Restorer:
                     _remove_other_kind(directory, name)
                     rename_into(directory, staged, name)
                 case "file":
-                    _set_mode(directory, name, entry.mode)
+                    change_mode(directory, name, entry.mode)
                     os.utime(
                         name,
                         ns=(entry.mtime_ns, entry.mtime_ns),
@@ -217,13 +315,15 @@ class Restorer:
 
     def _make_directory(self, directory: int, name: bytes) -> None:
         _remove_other_kind(directory, name, stat.S_IFDIR)
-        with suppress(FileExistsError):
+        try:
             with_owner_access(directory, partial(os.mkdir, name, 0o700, dir_fd=directory))
+        except FileExistsError:
+            mode = stat.S_IMODE(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+            change_mode(directory, name, mode | stat.S_IRWXU)
         made = open_directory(directory, (name,))
         try:
+            # This server must be able to fill it; the final mode is set last.
             inherit_owner(made, self._work_dir)
-            # The owner must be able to fill it; the final mode is set last.
-            os.fchmod(made, stat.S_IMODE(os.fstat(made).st_mode) | stat.S_IRWXU)
         finally:
             os.close(made)
 
@@ -238,18 +338,46 @@ class Restorer:
     @contextmanager
     def _parent(self, path: bytes) -> Iterator[tuple[int, bytes]]:
         *parents, name = path.split(b"/")
-        directory = open_directory(self._work_dir, parents)
+        directory = self._open(parents)
         try:
             yield directory, name
         finally:
             os.close(directory)
 
+    def _open(self, parts: Sequence[bytes]) -> int:
+        """Open a directory of the work_dir, whatever its mode is."""
+        with suppress(PermissionError):
+            directory = open_directory(self._work_dir, parts)
+            if not self._access.is_denied(os.fstat(directory)):
+                return directory
+            os.close(directory)
+        self._access.grant_all(parts)
+        return open_directory(self._work_dir, parts)
+
+
+@contextmanager
+def _failures(path: bytes) -> Iterator[None]:
+    """Add the path to errors of the file system."""
+    try:
+        yield
+    except OSError as error:
+        raise ChangeFailed(wire_names.encode(path), error) from error
+
 
 def _needs_content(change: Change) -> bool:
+    """Return True if a content has to be written."""
+    return change.new is not None and change.new.kind == "file" and _replaces_content(change)
+
+
+def _replaces_content(change: Change) -> bool:
+    """Return True if the content of the new entry is not that of the old one."""
+    return not is_unchanged(change.old, change.new)
+
+
+def _makes_directory(change: Change) -> bool:
+    """Return True if a directory has to be created."""
     old, new = change.old, change.new
-    if new is None or new.kind != "file":
-        return False
-    return old is None or old.kind != "file" or not old.digest or old.digest != new.digest
+    return new is not None and new.kind == "directory" and (old is None or old.kind != new.kind)
 
 
 def _is_replaced(change: Change) -> bool:
@@ -270,16 +398,6 @@ def _remove_other_kind(directory: int, name: bytes, kind: int = stat.S_IFREG) ->
         return
     remove = os.rmdir if stat.S_ISDIR(mode) else os.unlink
     with_owner_access(directory, partial(remove, name, dir_fd=directory))
-
-
-def _set_mode(directory: int, name: bytes, mode: int) -> None:
-    try:
-        os.chmod(name, mode, dir_fd=directory, follow_symlinks=False)
-    except OSError as error:
-        # Before Linux 6.6 and glibc 2.39, this combination is not supported.
-        if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP):
-            raise
-        os.chmod(name, mode, dir_fd=directory)
 
 
 def _write_sparse(file: int, piece: bytes) -> None:

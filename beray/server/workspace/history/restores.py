@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import structlog
 
 from beray.server.storage.checkpoints import CheckpointRepository
+from beray.server.storage.database_errors import StorageError
 from beray.server.storage.tables import StoredCheckpoint
 from beray.server.workspace import safe_open, tree
 from beray.server.workspace.history.blobs import BlobStore
 from beray.server.workspace.history.errors import DamagedContent
 from beray.server.workspace.history.known_work_dirs import KnownWorkDirs
 from beray.server.workspace.history.local_copies import LocalCopies
+from beray.server.workspace.history.path_selection import PathSelection
 from beray.server.workspace.history.reader import Change, CheckpointReader
 from beray.server.workspace.history.recorder import CheckpointRecorder
-from beray.server.workspace.history.restore import ContentNotStored, Parts, Restorer, select
+from beray.server.workspace.history.restore import (
+    ContentNotStored,
+    Parts,
+    Restorer,
+    require_undoable,
+    select,
+)
 from beray.server.workspace.safe_open import MissingPath, PathError, quote_path
 from beray.server.workspace.workspace import Workspaces
 from beray.transfers import wire_names
@@ -31,6 +40,10 @@ STAGING: Final = ".restoring"
 """Directory for new contents, in the directory of the work_dirs."""
 
 log = structlog.get_logger("beray.history")
+
+
+class UndoFailed(Exception):
+    """A restore failed after some changes, which could not be undone. The message is the cause."""
 
 
 class Restored(NamedTuple):
@@ -82,6 +95,7 @@ class WorkDirRestores:
         seq: int,
         paths: Sequence[str] = (),
         dry_run: bool = False,
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Restored:
         """Change a work_dir to the state of a checkpoint, and record the result.
 
@@ -94,13 +108,17 @@ class WorkDirRestores:
             seq: ``seq`` of the last event of the task.
             paths: Files and directories to restore; empty for all.
             dry_run: Return the changes only.
+            is_cancelled: Returns True if the restore is no longer wanted.
 
         Raises:
             InvalidPath: A path is invalid.
             MissingPath: Nothing is at a path, neither now nor in the checkpoint.
-            ContentNotStored: A content to restore is not stored.
+            ContentNotStored: A content to restore, or one that it would remove, is not stored.
             DamagedContent: A content to restore is damaged.
+            RestoreCancelled: ``is_cancelled`` returned True.
+            UndoFailed: A change failed, and so did the return to the state before.
             OSError: The contents cannot be written; nothing was changed.
+            StorageError: The database cannot be written; nothing was changed.
         """
         parsed = parse_paths(paths)
         with self._known.exclusive(task_id), self._blobs.pinned(user_id, target.root):
@@ -110,13 +128,14 @@ class WorkDirRestores:
             reader = CheckpointReader(self._blobs, user_id)
             for parts in parsed:
                 require_path(reader, parts, current, target)
-            changes = _possible(select(reader.changes(current.root, target.root), parsed))
+            changes = _planned(reader, current.root, target.root, parsed)
             if dry_run or not changes:
                 return Restored(changes, current, None)
+            require_undoable(changes)
             wanted = list(paths) if parsed else None
             row = self._change(
                 task_id, user_id, changes, target.root, wanted, seq=seq, reason="restore",
-                undo=current.root,
+                undo=current.root, is_cancelled=is_cancelled,
             )  # fmt: skip
             return Restored(changes, current, row)
 
@@ -150,7 +169,7 @@ class WorkDirRestores:
             copies = self._local_copies(source, opened)
             opened.enter_context(self._known.exclusive(task_id))
             reader = CheckpointReader(self._blobs, user_id)
-            changes = _possible(list(reader.changes(b"", root)))
+            changes = _planned(reader, b"", root)
             return self._change(
                 task_id, user_id, changes, root, None, seq=0, reason="fork",
                 copies=copies, is_cancelled=is_cancelled,
@@ -165,36 +184,43 @@ class WorkDirRestores:
             return None  # the contents are in the blobs
         return LocalCopies(work_dir.descriptor, self._known.files(source))
 
-    def complete_interrupted(self, users: dict[int, int]) -> None:
-        """Complete the restores that the end of an earlier server interrupted.
+    def complete_interrupted(self, users: dict[int, int]) -> list[int]:
+        """Complete the restores and forks that the end of an earlier server interrupted.
 
         Args:
             users: User of each task that exists.
+
+        Returns:
+            New tasks that do not have all of their files, which must not run.
         """
         staging = self._workspaces.root / STAGING
         if staging.is_dir():
             tree.remove(staging)
+        incomplete = []
         for pending in self._checkpoints.list_pending():
             if pending.task_id not in users:
                 self._checkpoints.end_restore(pending.task_id)
                 continue
             try:
                 self._complete(pending.task_id, pending.user_id, pending.root, pending.paths)
-            except (OSError, DamagedContent, ContentNotStored) as error:
+            except (OSError, PathError, StorageError, DamagedContent, ContentNotStored) as error:
                 log.error(
-                    "an interrupted restore could not be completed; the next start tries again",
+                    "an interrupted restore could not be completed",
                     task_id=pending.task_id,
                     problem=str(error),
                 )
+                if pending.reason == "fork":
+                    incomplete.append(pending.task_id)
+        return incomplete
 
     def _complete(self, task_id: int, user_id: int, root: bytes, paths: list[str] | None) -> None:
         if not os.path.lexists(self._workspaces.path(task_id)):
             self._workspaces.create(task_id, user_id)
         newest = self._checkpoints.newest(task_id)
         seq, reason = (newest.seq, "restore") if newest is not None else (0, "fork")
-        current = self._recorder.scan(task_id, user_id)
-        reader = CheckpointReader(self._blobs, user_id)
-        changes = _possible(select(reader.changes(current, root), parse_paths(paths or ())))
+        with self._recorder.scanned(task_id, user_id) as current:
+            reader = CheckpointReader(self._blobs, user_id)
+            changes = _planned(reader, current, root, parse_paths(paths or ()))
         self._change(task_id, user_id, changes, root, paths, seq=seq, reason=reason)
         log.info("an interrupted restore was completed", task_id=task_id)
 
@@ -227,11 +253,9 @@ class WorkDirRestores:
             is_cancelled: Returns True if the restore is no longer wanted.
         """
         with self._workspaces.open(task_id) as work_dir:
-            staging = self._workspaces.root / STAGING
-            staging.mkdir(mode=0o700, exist_ok=True)
             restorer = Restorer(
                 work_dir.descriptor,
-                staging / str(task_id),
+                self._staging(f"{task_id}"),
                 CheckpointReader(self._blobs, user_id),
                 quota=self._workspaces.quota(task_id),
                 copies=copies,
@@ -241,10 +265,21 @@ class WorkDirRestores:
                 self._checkpoints.begin_restore(task_id, user_id, root, paths, reason)
                 try:
                     restorer.apply(changes)
-                except OSError:
+                    restorer.release_space()
+                    return self._record(task_id, user_id, changes, seq=seq, reason=reason)
+                except (OSError, StorageError, DamagedContent) as error:
                     if undo is not None:
-                        self._undo(task_id, user_id, restorer, undo)
+                        self._undo(task_id, user_id, work_dir.descriptor, undo, error)
                     raise
+
+    def _staging(self, name: str) -> Path:
+        staging = self._workspaces.root / STAGING
+        staging.mkdir(mode=0o700, exist_ok=True)
+        return staging / name
+
+    def _record(
+        self, task_id: int, user_id: int, changes: list[Change], *, seq: int, reason: str
+    ) -> StoredCheckpoint:
         trusted = {
             change.path: change.new
             for change in changes
@@ -256,16 +291,29 @@ class WorkDirRestores:
         assert recorded is not None
         return recorded.checkpoint
 
-    def _undo(self, task_id: int, user_id: int, restorer: Restorer, root: bytes) -> None:
-        """Return to the state before a restore that failed; if that fails, the next start does."""
-        self._checkpoints.begin_restore(task_id, user_id, root, None, "restore")
-        current = self._recorder.scan(task_id, user_id)
+    def _undo(
+        self, task_id: int, user_id: int, work_dir: int, root: bytes, cause: Exception
+    ) -> None:
+        """Return to the state before a restore that failed.
+
+        Raises:
+            UndoFailed: This is not possible.
+        """
         reader = CheckpointReader(self._blobs, user_id)
-        changes = _possible(list(reader.changes(current, root)))
-        with suppress(OSError), restorer.staged(changes):
-            restorer.apply(changes)
+        # What a quota counts was in the work_dir before.
+        restorer = Restorer(work_dir, self._staging(f"{task_id}-undo"), reader)
+        try:
+            self._checkpoints.begin_undo(task_id, user_id, root)
+            with self._recorder.scanned(task_id, user_id) as current:
+                changes = _planned(reader, current, root)
+            with restorer.staged(changes):
+                restorer.apply(changes)
             self._checkpoints.end_restore(task_id)
-        self._known.forget(task_id)
+        except (OSError, PathError, StorageError, DamagedContent, ContentNotStored) as error:
+            log.error("a failed restore could not be undone", task_id=task_id, problem=str(error))
+            raise UndoFailed(str(cause)) from cause
+        finally:
+            self._known.forget(task_id)
 
 
 def parse_paths(paths: Sequence[str]) -> list[Parts]:
@@ -298,6 +346,13 @@ def _exists(reader: CheckpointReader, root: bytes, parts: Parts) -> bool:
     return True
 
 
-def _possible(changes: list[Change]) -> list[Change]:
-    """Return the changes that a restore can make; special files cannot be created."""
+def _planned(
+    reader: CheckpointReader, current: bytes, root: bytes, paths: Sequence[Parts] = ()
+) -> list[Change]:
+    """Return the changes from one manifest to another that a restore makes.
+
+    Special files cannot be created.
+    """
+    selection = PathSelection(paths)
+    changes = select(reader.changes(current, root, selection), selection)
     return [change for change in changes if change.new is None or change.new.kind != "special"]

@@ -104,17 +104,20 @@ class WorkDirHistory:
         """Return the path of a task's work_dir."""
         return self._workspaces.path(task_id)
 
-    def recover(self, users: dict[int, int]) -> None:
+    def recover(self, users: dict[int, int]) -> list[int]:
         """Complete what the end of an earlier server interrupted.
 
         Args:
             users: User of each task that exists.
+
+        Returns:
+            New tasks that do not have all of their files, which must not run.
         """
         try:
             self._blobs.remove_interrupted()
         except OSError as error:
             log.error("incomplete packs of the history could not be removed", problem=str(error))
-        self.restores.complete_interrupted(users)
+        return self.restores.complete_interrupted(users)
 
     def reader(self, user_id: int) -> CheckpointReader:
         """Return a reader of the checkpoints of a user."""
