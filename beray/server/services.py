@@ -218,6 +218,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             workspaces=workspaces,
             conversations=conversations,
             delete_checkpoints=checkpoints.delete_of_task,
+            wait_restored=checkpoints.access.wait_restored,
         )
         await run_in_threadpool(deletion.report_unknown, users)
         goal_runner = GoalRunner(
@@ -235,7 +236,12 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         end_writer = EndWriter(event_log=event_log)
         closing.push_async_callback(end_writer.close)
-        forks = TaskForks(history=history, tasks=task_repository, conversations=conversations)
+        forks = TaskForks(
+            history=history,
+            tasks=task_repository,
+            conversations=conversations,
+            access=checkpoints.access,
+        )
         goals = GoalPolicy(
             limits=SlotLimits(slots=settings.slots, slots_per_user=settings.slots_per_user),
             tasks=task_repository,

@@ -25,6 +25,7 @@ from beray.server.http.strict_json import StrictRoute
 from beray.server.tasks.work_dir_access import RunActive
 from beray.server.workspace.history.positions import checkpoint_to_wire, position_to_wire
 from beray.server.workspace.history.reader import Change
+from beray.server.workspace.history.restore import RestoreCancelled
 from beray.server.workspace.history.restores import Restored
 from beray.transfers import wire_names
 
@@ -123,6 +124,7 @@ async def restore(task: TaskOfFiles, app: AppServices, body: RestoreRequest) -> 
                 seq=task.last_seq,
                 paths=body.paths,
                 dry_run=body.dry_run,
+                is_cancelled=lambda: app.task_repository.get(task.id) is None,
             )
         result: RestoreResult = {
             "dry_run": body.dry_run,
@@ -139,6 +141,8 @@ async def restore(task: TaskOfFiles, app: AppServices, body: RestoreRequest) -> 
             return await run_in_threadpool(change)
     except RunActive:
         raise _active_error(task.id) from None
+    except RestoreCancelled:
+        raise HTTPException(404, f"Task {task.id} was deleted. Nothing was changed.") from None
 
 
 def _active_error(task_id: int) -> HTTPException:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -59,8 +60,9 @@ class TaskCheckpoints:
         self._files = files
         self.access = WorkDirAccess()
         self._runs: dict[int, RunCheckpoints] = {}
-        self._uploads: dict[int, asyncio.Task[None]] = {}
+        self._uploads: dict[int, _PendingUploads] = {}
         self._collecting: dict[int, asyncio.Task[None]] = {}
+        self._collections: dict[int, set[int | None]] = {}
         self._is_closing = False
 
     @asynccontextmanager
@@ -75,7 +77,8 @@ class TaskCheckpoints:
             if not self._history.is_on:
                 yield
                 return
-            await self.settle(task.id)
+            # Uploads become part of the first checkpoint of the run.
+            await self._end_uploads(task.id, discard=True)
             work_dir = self._history.work_dir(task.id)
             with self._files.collecting(work_dir) as changed:
                 run = RunCheckpoints(
@@ -102,29 +105,44 @@ class TaskCheckpoints:
             return
         if (run := self._runs.get(task.id)) is not None:
             run.request_later(UPLOAD_DELAY_SECONDS)
-        elif task.started_at is not None and task.id not in self._uploads:
-            self._uploads[task.id] = asyncio.create_task(
-                self._record_uploads(task.id, UPLOAD_DELAY_SECONDS), name=f"uploads-{task.id}"
+        elif (pending := self._uploads.get(task.id)) is not None:
+            pending.is_requested = True
+        else:
+            pending = self._uploads[task.id] = _PendingUploads()
+            pending.work = asyncio.create_task(
+                self._record_uploads(task.id, pending), name=f"uploads-{task.id}"
             )
 
     async def settle(self, task_id: int) -> None:
         """Record the uploads that wait to be recorded."""
-        if (waiting := self._uploads.pop(task_id, None)) is not None:
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            await self._record_uploads(task_id, 0)
+        await self._end_uploads(task_id)
 
-    async def _record_uploads(self, task_id: int, delay: float) -> None:
-        await asyncio.sleep(delay)
-        self._uploads.pop(task_id, None)
+    async def _end_uploads(self, task_id: int, *, discard: bool = False) -> None:
+        """Wait until no uploads wait to be recorded, without the usual delay."""
+        while (pending := self._uploads.get(task_id)) is not None:
+            pending.is_requested = pending.is_requested and not discard
+            pending.hurry.set()
+            assert pending.work is not None
+            await asyncio.wait([pending.work])
+
+    async def _record_uploads(self, task_id: int, pending: _PendingUploads) -> None:
         try:
-            await run_in_threadpool(self._record_idle, task_id)
-        except (OSError, StorageError, PathError, DamagedContent) as error:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(UPLOAD_DELAY_SECONDS):
+                        await pending.hurry.wait()
+                if not pending.is_requested:
+                    return
+                pending.is_requested = False
+                await run_in_threadpool(self._record_idle, task_id)
+        except (OSError, RuntimeError, StorageError, PathError, DamagedContent) as error:
             log.warning("uploads were not recorded", task_id=task_id, problem=str(error))
+        finally:
+            del self._uploads[task_id]
 
     def _record_idle(self, task_id: int) -> None:
         task = self._tasks.get(task_id)
-        if task is not None:
+        if task is not None and task.started_at is not None:  # otherwise the start records them
             self._history.record(task_id, task.user_id, seq=task.last_seq, reason="upload")
 
     async def delete_of_task(self, task_id: int) -> None:
@@ -140,22 +158,27 @@ class TaskCheckpoints:
             user_id: Id of the user.
             ended: Task whose run has ended; None if checkpoints were deleted.
         """
-        if user_id not in self._collecting and not self._is_closing:
-            work = asyncio.create_task(self._collect(user_id, ended), name=f"history-{user_id}")
+        if self._is_closing:
+            return
+        self._collections.setdefault(user_id, set()).add(ended)
+        if user_id not in self._collecting:
+            work = asyncio.create_task(self._collect(user_id), name=f"history-{user_id}")
             self._collecting[user_id] = work
             work.add_done_callback(lambda _: self._collecting.pop(user_id, None))
 
-    async def _collect(self, user_id: int, ended: int | None) -> None:
-        running = set(self._runs)
-        try:
-            if await run_in_threadpool(self._thin, user_id, ended, running) or ended is None:
-                await run_in_threadpool(self._history.collect, user_id)
-        except (OSError, StorageError) as error:
-            log.warning("unused content was not removed", user_id=user_id, problem=str(error))
+    async def _collect(self, user_id: int) -> None:
+        # Checkpoints that are deleted during a collection need another one.
+        while (ended := self._collections.pop(user_id, None)) is not None and not self._is_closing:
+            running = set(self._runs)
+            try:
+                if await run_in_threadpool(self._thin, user_id, ended, running) or None in ended:
+                    await run_in_threadpool(self._history.collect, user_id)
+            except (OSError, RuntimeError, StorageError) as error:
+                log.warning("unused content was not removed", user_id=user_id, problem=str(error))
 
-    def _thin(self, user_id: int, ended: int | None, running: Collection[int]) -> bool:
-        thinned = ended is not None and self._history.thin(ended)
-        return self._history.thin_user(user_id, running=running) or thinned
+    def _thin(self, user_id: int, ended: Collection[int | None], running: Collection[int]) -> bool:
+        thinned = [self._history.thin(task) for task in ended if task is not None]
+        return self._history.thin_user(user_id, running=running) or any(thinned)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -172,6 +195,21 @@ class TaskCheckpoints:
             # Work in threads cannot be interrupted, and is short.
             if self._collecting:
                 await asyncio.wait(list(self._collecting.values()))
+
+
+@dataclass(slots=True, eq=False)
+class _PendingUploads:
+    """Uploads into an idle work_dir that wait to be recorded.
+
+    Attributes:
+        hurry: Ends the delay.
+        is_requested: False while the uploads so far are being recorded.
+        work: Task of the event loop that records them.
+    """
+
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    is_requested: bool = True
+    work: asyncio.Task[None] | None = None
 
 
 class RunCheckpoints:
@@ -229,6 +267,7 @@ class RunCheckpoints:
         try:
             done, _ = await asyncio.wait([ending], timeout=None if reports else END_SECONDS)
         except asyncio.CancelledError:
+            self._reports = False
             self._cancelled.set()
             await asyncio.wait([ending])
             raise
@@ -288,6 +327,25 @@ class RunCheckpoints:
         is_full: bool = False,
     ) -> None:
         """Record a checkpoint and report it in the log; problems are reported and do not raise."""
+        try:
+            await self._try_to_record(seq, reason, always=always, is_full=is_full)
+        except ScanCancelled:
+            return
+        except PathError:
+            return  # the work_dir was removed
+        except Exception as error:
+            # Whatever the error is, the run continues.
+            is_expected = isinstance(error, (OSError, StorageError, DamagedContent))
+            self._changed.lose()
+            log.warning(
+                "a checkpoint was not recorded",
+                task_id=self._task.id,
+                error=str(error),
+                exc_info=None if is_expected else error,
+            )
+            await self._report(_not_recorded(error))
+
+    async def _try_to_record(self, seq: int, reason: str, *, always: bool, is_full: bool) -> None:
         is_complete = await self._files.synchronize()
         paths = self._changed.take(is_complete=is_complete)
         self._hinted += 1
@@ -303,17 +361,7 @@ class RunCheckpoints:
             always=always,
             is_cancelled=self._cancelled.is_set,
         )
-        try:
-            recorded = await run_in_threadpool(record)
-        except ScanCancelled:
-            return
-        except PathError:
-            return  # the work_dir was removed
-        except (OSError, StorageError, DamagedContent) as error:
-            self._changed.lose()
-            log.warning("a checkpoint was not recorded", task_id=self._task.id, error=str(error))
-            await self._report(_not_recorded(error))
-            return
+        recorded = await run_in_threadpool(record)
         if recorded is not None:
             if recorded.has_changes:
                 await self._report(_checkpoint(recorded))

@@ -56,6 +56,7 @@ class TaskDeletion:
         workspaces: Work_dirs of tasks.
         conversations: Messages of tasks and chats.
         delete_checkpoints: Deletes the checkpoints of a task.
+        wait_restored: Waits until the work_dir of a task is not being restored.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TaskDeletion:
         workspaces: Workspaces,
         conversations: Conversations,
         delete_checkpoints: Callable[[int], Awaitable[None]],
+        wait_restored: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._tasks = tasks
         self._events = events
@@ -76,6 +78,7 @@ class TaskDeletion:
         self._workspaces = workspaces
         self._conversations = conversations
         self._delete_checkpoints = delete_checkpoints
+        self._wait_restored = wait_restored
         self._changed = asyncio.Event()
         self._failed: set[int] = set()
 
@@ -88,6 +91,9 @@ class TaskDeletion:
         """
         try:
             await run_in_threadpool(self._tasks.delete, task_id)
+            if self._wait_restored is not None:
+                # Copying of contents ends soon, because the task is gone.
+                await self._wait_restored(task_id)
             await run_in_threadpool(self._remove_files, task_id)
         except OSError:
             self._failed.add(task_id)

@@ -12,7 +12,10 @@ from beray.schema import TERMINAL_STATUSES
 from beray.server.storage.tables import StoredCheckpoint, Task
 from beray.server.storage.tasks import TaskRepository
 from beray.server.tasks.conversations import Conversations
+from beray.server.tasks.work_dir_access import RunActive, WorkDirAccess
+from beray.server.workspace.history.restore import RestoreCancelled
 from beray.server.workspace.history.service import WorkDirHistory
+from beray.server.workspace.safe_open import MissingPath
 
 log = structlog.get_logger("beray.tasks")
 
@@ -51,14 +54,21 @@ class TaskForks:
         history: History of the work_dirs.
         tasks: Repository of tasks.
         conversations: Messages of tasks and chats.
+        access: Access to work_dirs; runs and uploads wait for the files of a new task.
     """
 
     def __init__(
-        self, *, history: WorkDirHistory, tasks: TaskRepository, conversations: Conversations
+        self,
+        *,
+        history: WorkDirHistory,
+        tasks: TaskRepository,
+        conversations: Conversations,
+        access: WorkDirAccess,
     ) -> None:
         self._history = history
         self._tasks = tasks
         self._conversations = conversations
+        self._access = access
 
     def has_messages(self, source: Task, seq: int) -> bool:
         """Return True if a task or chat has messages up to an event. Blocks."""
@@ -80,16 +90,27 @@ class TaskForks:
             found = self._tasks.get(task.id)
             return found is None or found.status in TERMINAL_STATUSES
 
-        await run_in_threadpool(
-            self._history.restores.populate,
-            task.id,
-            task.user_id,
-            origin.checkpoint.root,
-            source=origin.task.id,
-            is_cancelled=is_unwanted,
-        )
-        if origin.conversation:
-            await run_in_threadpool(self._copy_messages, origin.task, origin.seq, task.id)
+        def copy() -> None:
+            try:
+                self._history.restores.populate(
+                    task.id,
+                    task.user_id,
+                    origin.checkpoint.root,
+                    source=origin.task.id,
+                    is_cancelled=is_unwanted,
+                )
+            except MissingPath:
+                if not is_unwanted():
+                    raise
+                raise RestoreCancelled from None
+            if origin.conversation:
+                self._copy_messages(origin.task, origin.seq, task.id)
+
+        try:
+            async with self._access.restore(task.id):
+                await run_in_threadpool(copy)
+        except RunActive:  # a held task was started, and did not wait for its files
+            raise RestoreCancelled from None
 
     def complete_messages(self, task_id: int) -> None:
         """Copy the messages for a task whose creation was interrupted, if it continues any. Blocks.

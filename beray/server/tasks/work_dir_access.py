@@ -81,6 +81,11 @@ class WorkDirAccess:
             async with self._entered(task_id) as state:
                 state.is_restored = False
 
+    async def wait_restored(self, task_id: int) -> None:
+        """Wait until a work_dir is not being restored."""
+        async with self._entered(task_id) as state:
+            await state.changed.wait_for(lambda: not state.is_restored)
+
     @asynccontextmanager
     async def _entered(self, task_id: int) -> AsyncIterator[_State]:
         """Yield the state with its lock held; notify the others at the end of the block."""
@@ -88,8 +93,10 @@ class WorkDirAccess:
         state.waiting += 1
         try:
             async with state.changed:
-                yield state
-                state.changed.notify_all()
+                try:
+                    yield state
+                finally:
+                    state.changed.notify_all()
         finally:
             state.waiting -= 1
             if state.is_unused:

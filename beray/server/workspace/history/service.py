@@ -179,10 +179,12 @@ class WorkDirHistory:
     def delete_of_task(self, task_id: int) -> int | None:
         """Delete the checkpoints of a task; return its user, None if it had none.
 
-        The contents are removed by the next ``collect``.
+        The work_dir has been removed, so no other checkpoint follows. The contents are removed by
+        the next ``collect``.
         """
-        self._known.forget(task_id)
-        return self._checkpoints.delete_of_task(task_id)
+        with self._known.exclusive(task_id):
+            self._known.forget(task_id)
+            return self._checkpoints.delete_of_task(task_id)
 
     def collect(self, user_id: int) -> None:
         """Remove the contents of a user that no checkpoint refers to; see ``Collection``."""
