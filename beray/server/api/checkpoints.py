@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-from fastapi import HTTPException, Query
+from fastapi import Depends, HTTPException, Query
 
 from beray.schema import SHOULD_RETRY_HEADER
+from beray.server.api.dependencies import AppServices, TaskOfFiles
 from beray.server.services import Services
 from beray.server.storage.database_errors import is_full
 from beray.server.storage.tables import StoredCheckpoint, Task
@@ -19,15 +20,28 @@ from beray.server.workspace.history.restore import ChangeFailed, ContentNotStore
 from beray.server.workspace.history.restores import UndoFailed
 
 MAX_POSITION_CHARACTERS = 20
-At = Annotated[
-    str | None,
-    Query(
-        max_length=MAX_POSITION_CHARACTERS,
-        description="State of the work_dir: the `seq` of an event, which stands for the newest "
-        "checkpoint at or before it, or a checkpoint such as `c3`. Default: the current files. "
-        "BeRay extension.",
-    ),
-]
+
+
+async def _position(
+    task: TaskOfFiles,
+    app: AppServices,
+    at: Annotated[
+        str | None,
+        Query(
+            max_length=MAX_POSITION_CHARACTERS,
+            description="State of the work_dir: the `seq` of an event, which stands for the newest "
+            "checkpoint at or before it, or a checkpoint such as `c3`. Default: the current files. "
+            "BeRay extension.",
+        ),
+    ] = None,
+) -> str | None:
+    if at is not None:
+        await app.checkpoints.settle(task.id)
+    return at
+
+
+At = Annotated[str | None, Depends(_position)]
+"""Position of the requested state; uploads before the request are recorded."""
 
 
 def find_checkpoint(app: Services, task: Task, position: str | None) -> StoredCheckpoint:
@@ -69,7 +83,7 @@ def require_history(app: Services) -> None:
 def checkpoint_files(app: Services, task: Task, position: str) -> CheckpointFiles:
     """Return the files of the checkpoint at a position; see ``find_checkpoint``. Blocks."""
     checkpoint = find_checkpoint(app, task, position)
-    return CheckpointFiles(app.history.reader(task.user_id), checkpoint.root)
+    return CheckpointFiles(app.history.reader(task.user_id), checkpoint)
 
 
 @contextmanager
@@ -107,6 +121,6 @@ def _not_stored(error: ContentNotStored) -> str:
             "restore could not be undone. Restore other paths, or remove the file first."
         )
     return (
-        f"The content of {error.path!r} was not stored ({limits}), so it cannot be restored. "
-        "Restore other paths."
+        f"The content of {error.path!r} was not stored ({limits}). Other files of the checkpoint "
+        "are available."
     )

@@ -21,6 +21,7 @@ from beray.server.api.dependencies import AppServices, TaskOfFiles
 from beray.server.api.error_statuses import error_statuses
 from beray.server.api.workspace_errors import workspace_errors
 from beray.server.files.file_response import ThreadedResponse
+from beray.server.http.integers import CANONICAL_INTEGER
 from beray.server.http.strict_json import StrictRoute
 from beray.server.services import Services
 from beray.server.storage.tables import StoredCheckpoint, Task
@@ -79,7 +80,9 @@ async def get_diff(
         Query(max_length=MAX_PATHS, description="Files and directories to compare; repeatable."),
     ] = None,
     context: Annotated[
-        int, Query(ge=0, le=1000, description="Number of unchanged lines around changes.")
+        int,
+        Query(ge=0, le=1000, description="Number of unchanged lines around changes."),
+        CANONICAL_INTEGER,
     ] = 3,
     format_: Annotated[
         Literal["json", "unified"],

@@ -96,6 +96,7 @@ FileMode = Annotated[
         **error_statuses(
             {
                 **TASK_FILE,
+                409: "With `at`: the history is turned off.",
                 422: "A value is invalid, or a listing without pages is too long.",
             }
         ),
@@ -113,6 +114,7 @@ def get_tree(
     request: Request,
     task: TaskOfFiles,
     app: AppServices,
+    at: At,
     path: FilePath = ".",
     depth: Annotated[
         int | None,
@@ -135,7 +137,6 @@ def get_tree(
             description="Start of the page, from the `Link` of the previous page. BeRay extension.",
         ),
     ] = None,
-    at: At = None,
 ) -> Response:
     """List the files and directories below a directory of the work_dir, or of a checkpoint.
 
@@ -177,7 +178,13 @@ def _json(items: list[FileItem], headers: dict[str, str] | None = None) -> Respo
     response_class=Response,
     responses={
         200: {"content": {"*/*": _BINARY}},
-        **error_statuses({**TASK_FILE, 422: "The path is invalid, or not that of a file."}),
+        **error_statuses(
+            {
+                **TASK_FILE,
+                409: "With `at`: the content is not stored, or the history is turned off.",
+                422: "The path is invalid, or not that of a file.",
+            }
+        ),
     },
 )
 def get_content(
@@ -186,7 +193,7 @@ def get_content(
     app: AppServices,
     path: FilePath,
     request_headers: FileRequestHeadersParam,
-    at: At = None,
+    at: At,
 ) -> Response:
     """Return the content of a file, or the part requested by `Range`."""
     if at is not None:
@@ -325,10 +332,16 @@ class DownloadRequest(BaseModel):
     response_class=Response,
     responses={
         200: {"content": {"application/zip": _BINARY}},
-        **error_statuses({**TASK_FILE, 422: "A path is invalid."}),
+        **error_statuses(
+            {
+                **TASK_FILE,
+                409: "With `at`: a content is not stored, or the history is turned off.",
+                422: "A path is invalid.",
+            }
+        ),
     },
 )
-def download(task: TaskOfFiles, app: AppServices, body: DownloadRequest, at: At = None) -> Response:
+def download(task: TaskOfFiles, app: AppServices, body: DownloadRequest, at: At) -> Response:
     """Return a ZIP archive of files and directories of the work_dir, or of the whole work_dir.
 
     With `at`, they are those of a checkpoint.

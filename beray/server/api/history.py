@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from beray.history_schema import Checkpoint, RestoredFile, RestoreResult
@@ -71,6 +71,9 @@ async def list_checkpoints(
 
 class RestoreRequest(BaseModel):
     """Body of a restore."""
+
+    # An unknown field such as "path" would restore everything.
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     to: int | str = Field(
         description="State to restore: the `seq` of an event, which stands for the newest "

@@ -21,7 +21,7 @@ from beray.server.workspace.history.restore import RestoreCancelled
 class OriginRequest(BaseModel):
     """Checkpoint from which a task continues, with its files and its conversation."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     task: int = Field(ge=1, lt=2**63, description="Id of the other task.")
     seq: int | None = Field(

@@ -193,12 +193,18 @@ async def create_task(
     if problem is not None:
         raise HTTPException(422, problem[0].upper() + problem[1:] + ".")
 
+    key = body.idempotency_key(idempotency_key) if idempotency_key is not None else None
+    if key is not None and body.origin is not None:
+        # The other task may have been deleted since the first request.
+        try:
+            await run_in_threadpool(app.task_repository.check_unused, user.id, key)
+        except IdempotencyKeyUsed as used:
+            return await _created_before(app, used)
     runner = app.runners.settle(body.runner, body.model, body.goal).runner
     origin = await find_origin(
         app, user, body.origin, continues_messages=keeps_conversation(runner)
     )
     spec = body.to_spec(app.runners, origin)
-    key = body.idempotency_key(idempotency_key) if idempotency_key is not None else None
 
     def add() -> Task:
         task = app.task_repository.create(

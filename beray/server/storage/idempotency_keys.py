@@ -54,8 +54,17 @@ def require_unused(session: Session, user_id: int, key: IdempotencyKey) -> None:
     """
     expired = CreationKey.created_at <= utc_now(-IDEMPOTENCY_KEY_SECONDS)
     session.execute(delete(CreationKey).where(expired))
+    check_unused(session, user_id, key)
+
+
+def check_unused(session: Session, user_id: int, key: IdempotencyKey) -> None:
+    """Check that a user has not created a task with the key, without a change of the database.
+
+    Raises:
+        IdempotencyKeyUsed: An earlier request created a task with the key.
+    """
     earlier = session.get(CreationKey, (user_id, key.value))
-    if earlier is not None:
+    if earlier is not None and earlier.created_at > utc_now(-IDEMPOTENCY_KEY_SECONDS):
         same = earlier.request_digest == key.request_digest
         raise IdempotencyKeyUsed(earlier.task_id, same_request=same)
 

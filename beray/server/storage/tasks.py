@@ -136,6 +136,15 @@ class TaskRepository:
                 )
         return task
 
+    def check_unused(self, user_id: int, key: IdempotencyKey) -> None:
+        """Check that an ``Idempotency-Key`` was not used.
+
+        Raises:
+            IdempotencyKeyUsed: An earlier request created a task with the key.
+        """
+        with self._database.reading() as session:
+            idempotency_keys.check_unused(session, user_id, key)
+
     def get(self, task_id: int) -> Task | None:
         """Return a task or chat of any user."""
         with self._database.reading() as session:
@@ -167,6 +176,9 @@ class TaskRepository:
 
         def undo(session: Session) -> None:
             idempotency_keys.delete_of_task(session, task_id)
+            task = session.get(Task, task_id)
+            if task is not None and task.last_seq:  # it was reported, because it was stopped
+                task_changes.add(session, task.user_id, task_id, None, None, utc_now())
             _remove(session, task_id)
 
         self._database.write_with_reserve(undo, cascade=False)
@@ -205,6 +217,12 @@ class TaskRepository:
         )
         with self._database.reading() as session:
             return [UnfinishedTask(*row) for row in session.execute(unfinished)]
+
+    def list_running(self) -> list[int]:
+        """Return the ids of the tasks and chats with the status RUNNING, in order."""
+        running = select(Task.id).where(Task.status == "RUNNING").order_by(Task.id)
+        with self._database.reading() as session:
+            return list(session.scalars(running))
 
     def users_of_tasks(self) -> dict[int, int]:
         """Return the id of the user of each task, by the id of the task."""

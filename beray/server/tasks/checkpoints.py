@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -105,13 +105,23 @@ class TaskCheckpoints:
             return
         if (run := self._runs.get(task.id)) is not None:
             run.request_later(UPLOAD_DELAY_SECONDS)
-        elif (pending := self._uploads.get(task.id)) is not None:
-            pending.is_requested = True
         else:
-            pending = self._uploads[task.id] = _PendingUploads()
-            pending.work = asyncio.create_task(
-                self._record_uploads(task.id, pending), name=f"uploads-{task.id}"
-            )
+            self._record_soon(task.id, "upload")
+
+    def record_interrupted(self, tasks: Iterable[int]) -> None:
+        """Record the work_dirs of tasks whose runs the end of an earlier server interrupted."""
+        if self._history.is_on:
+            for task_id in tasks:
+                self._record_soon(task_id, "end")
+
+    def _record_soon(self, task_id: int, reason: str) -> None:
+        if (pending := self._uploads.get(task_id)) is not None:
+            pending.is_requested = True
+            return
+        pending = self._uploads[task_id] = _PendingUploads(reason)
+        pending.work = asyncio.create_task(
+            self._record_uploads(task_id, pending), name=f"uploads-{task_id}"
+        )
 
     async def settle(self, task_id: int) -> None:
         """Record the uploads that wait to be recorded."""
@@ -134,16 +144,16 @@ class TaskCheckpoints:
                 if not pending.is_requested:
                     return
                 pending.is_requested = False
-                await run_in_threadpool(self._record_idle, task_id)
+                await run_in_threadpool(self._record_idle, task_id, pending.reason)
         except (OSError, RuntimeError, StorageError, PathError, DamagedContent) as error:
             log.warning("uploads were not recorded", task_id=task_id, problem=str(error))
         finally:
             del self._uploads[task_id]
 
-    def _record_idle(self, task_id: int) -> None:
+    def _record_idle(self, task_id: int, reason: str) -> None:
         task = self._tasks.get(task_id)
         if task is not None and task.started_at is not None:  # otherwise the start records them
-            self._history.record(task_id, task.user_id, seq=task.last_seq, reason="upload")
+            self._history.record(task_id, task.user_id, seq=task.last_seq, reason=reason)
 
     async def delete_of_task(self, task_id: int) -> None:
         """Delete the checkpoints of a deleted task, and their contents in the background."""
@@ -199,14 +209,16 @@ class TaskCheckpoints:
 
 @dataclass(slots=True, eq=False)
 class _PendingUploads:
-    """Uploads into an idle work_dir that wait to be recorded.
+    """Uploads into an idle work_dir, or other changes, that wait to be recorded.
 
     Attributes:
+        reason: Occasion of the checkpoint.
         hurry: Ends the delay.
         is_requested: False while the uploads so far are being recorded.
         work: Task of the event loop that records them.
     """
 
+    reason: str
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     is_requested: bool = True
     work: asyncio.Task[None] | None = None

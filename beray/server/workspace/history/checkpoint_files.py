@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from beray.schema import FileItem
 from beray.server.files.file_response import Blocks
 from beray.server.files.http_ranges import IncompleteFile
+from beray.server.storage.tables import StoredCheckpoint
 from beray.server.workspace import safe_open
 from beray.server.workspace.archive import ZipStream
 from beray.server.workspace.history.entries import Entry
 from beray.server.workspace.history.errors import DamagedContent
 from beray.server.workspace.history.reader import CheckpointEntry, CheckpointReader, Parts
+from beray.server.workspace.history.restore import ContentNotStored
 from beray.server.workspace.safe_open import InvalidPath, quote_path
 from beray.server.workspace.workspace import DirectoryPage, file_item
 from beray.transfers import wire_names
@@ -35,12 +37,13 @@ class CheckpointFiles:
 
     Args:
         reader: Reader of the checkpoints of the user.
-        root: Manifest of the checkpoint.
+        checkpoint: The checkpoint.
     """
 
-    def __init__(self, reader: CheckpointReader, root: bytes) -> None:
+    def __init__(self, reader: CheckpointReader, checkpoint: StoredCheckpoint) -> None:
         self._reader = reader
-        self._root = root
+        self._root = checkpoint.root
+        self._is_complete = not checkpoint.not_stored
 
     def tree(self, path: str, *, limit: int) -> list[FileItem]:
         """Return the files and directories below a path; see ``Workspace.tree``.
@@ -76,29 +79,43 @@ class CheckpointFiles:
         """Open a file for reading.
 
         Raises:
-            DamagedContent: The content is not stored, or its list of chunks is damaged.
+            ContentNotStored: The content is not stored.
+            DamagedContent: The start of the content, or its list of chunks, is damaged.
         """
-        entry = self._reader.entry(self._root, safe_open.parse_file_path(path))
+        parts = safe_open.parse_file_path(path)
+        entry = self._reader.entry(self._root, parts)
         if entry.kind != "file":
             raise InvalidPath(f"{quote_path(path)} is a {entry.kind}, not a file")
+        if not entry.is_stored:
+            raise ContentNotStored(wire_names.encode(b"/".join(parts)))
         return cast("BinaryIO", CheckpointFile(self._reader, entry)), entry
 
     def select(self, paths: Sequence[str]) -> Sequence[Parts]:
-        """Return the selected paths without duplicates; without ``paths``, the work_dir."""
+        """Return the selected paths without duplicates; without ``paths``, the work_dir.
+
+        Raises:
+            ContentNotStored: The content of a selected file is not stored.
+        """
         selected = {safe_open.parse_path(path) for path in paths}
         for parts in selected:
             self._reader.entry(self._root, parts)
-        return sorted(
+        chosen = sorted(
             parts
             for parts in selected or {()}
             if not any(parts[:end] in selected for end in range(len(parts)))
         )
+        if not self._is_complete:
+            for parts in chosen:
+                for item in self._entries(parts):
+                    if not item.entry.is_stored:
+                        raise ContentNotStored(wire_names.encode(item.path))
+        return chosen
 
     def stream_zip(self, chosen: Sequence[Parts]) -> Blocks:
         """Yield a ZIP archive of the paths from ``select``, including directory contents.
 
         Raises:
-            IncompleteFile: A content is damaged or not stored.
+            IncompleteFile: A content is damaged.
         """
         archive = ZipStream()
         try:
