@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from beray.history_schema import DiffHunk
+from tests.tui.diff_parts import hunk_of
 from tests.tui.hostile_text import HOSTILE
 from tui.diff import line_text
 from tui.diff.alignment import AlignmentBudget, aligned
@@ -21,18 +21,6 @@ from tui.diff.layout import DiffLayout, columns, text_rows
 from tui.diff.lines import MAX_LINES, DiffRow, LineKind, diff_rows, hunk_lines
 
 LINES = st.lists(st.text("ab \té日\u200d", max_size=12), max_size=12)
-
-
-def hunk_of(old: list[str], new: list[str], start: int = 1) -> DiffHunk:
-    """Return the differences of two files as one hunk."""
-    lines = [line for line in difflib.ndiff(old, new) if not line.startswith("?")]
-    return DiffHunk(
-        old_start=start,
-        old_lines=len(old),
-        new_start=start,
-        new_lines=len(new),
-        lines=[line[0] + line[2:] for line in lines],
-    )
 
 
 def texts(rows: list[DiffRow], side: str) -> list[tuple[int, str]]:

@@ -14,8 +14,8 @@ from beray.exceptions import ConflictError, ConnectionFailed, NotFoundError
 from beray.history_schema import FileDiff
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import screen, strips, until, until_shown
+from tests.tui.diff_parts import hunk_of
 from tests.tui.hostile_text import HOSTILE, assert_clean
-from tests.tui.test_diff_model import hunk_of
 from tui.diff import file_facts, view
 from tui.diff.file_list import path_parts
 from tui.diff.screen import DiffScreen
