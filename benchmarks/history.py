@@ -14,13 +14,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 from benchmarks.tables import BenchmarkRow, interleaved, ratio
-from beray import BeRayClient
 from beray.server.objects.local import LocalObjectStore
 from beray.server.objects.signing import UrlSigner
 from beray.server.storage.blobs import BlobRepository
@@ -108,8 +107,7 @@ def measure(rounds: int) -> list[BenchmarkRow]:
     for layout, directories in LAYOUTS.items():
         rows += _one_change(layout, directories, rounds)
     rows.append(_append())
-    rows.append(_delay(rounds))
-    return rows
+    return [*rows, *_delay(rounds)]
 
 
 def _one_change(layout: str, directories: int, rounds: int) -> list[BenchmarkRow]:
@@ -181,59 +179,66 @@ def _append() -> BenchmarkRow:
     )
 
 
-def _delay(rounds: int) -> BenchmarkRow:
-    """Measure the delay of a task's events while another one with many files has checkpoints."""
+def _delay(rounds: int) -> list[BenchmarkRow]:
+    """Measure the delay of a task's events while a chat with many files has checkpoints."""
+    with ExitStack() as stack:
+        on = stack.enter_context(_server_with_many_files())
+        off = stack.enter_context(_server_with_many_files(BERAY_HISTORY_BYTES="0"))
+        figures = interleaved({"ours": on.worst_delay, "off": off.worst_delay}, rounds)
+    what = f"delay (p99) of other tasks' events, checkpoints of {MANY_FILES:,} files"
+    return [
+        BenchmarkRow(what, "100 ms", median(figures["ours"]) / GOAL_SECONDS, "≤ 1.0"),
+        BenchmarkRow(what, "history turned off", ratio(figures, "ours", "off"), ""),
+    ]
+
+
+class _ChatWithManyFiles:
+    """Chat with many files, and another user whose task reports the time."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self._chat_user, self._other_user = server.sign_up(), server.sign_up()
+        chat = self._chat_user.open_chat()
+        work_dir = server.data_dir / "workspaces" / str(chat["id"])
+        for number in range(MANY_FILES):
+            file = work_dir / f"d{number % 500:03}" / f"f{number}"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(str(number))
+        self._answer()
+
+    def worst_delay(self) -> float:
+        """Return the p99 of the delays of a task's output while the chat answers."""
+        delays: list[float] = []
+        task = self._other_user.create_task(
+            "!python3 -u -c \"import time\nwhile True: print(repr(time.time())); "
+            f"time.sleep({TICK_SECONDS})\""
+        )  # fmt: skip
+
+        def watch() -> None:
+            rest = ""
+            for event in self._other_user.stream_task_updates(task["id"]):
+                now = time.time()
+                if event["type"] == "AGENT_EVENT_TEXT_CHUNK":
+                    *lines, rest = (rest + event["text"]).split("\n")
+                    delays.extend(now - float(line) for line in lines)
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        self._answer()
+        self._other_user.stop_task(task["id"])
+        watching.join()
+        delays.sort()
+        return delays[int(0.99 * len(delays))]
+
+    def _answer(self) -> None:
+        """Let the chat change one file, with checkpoints before and after it."""
+        chat = self._chat_user.send_chat_message(f"!echo {time.time()} > d001/f1; sleep 3")
+        self._chat_user.wait(chat["id"], until_input=True, after=chat["last_seq"])
+
+
+@contextmanager
+def _server_with_many_files(**settings: str) -> Iterator[_ChatWithManyFiles]:
     with (
         tempfile.TemporaryDirectory() as name,
-        RunningServer.start(Path(name) / "data") as server,
+        RunningServer.start(Path(name) / "data", settings) as server,
     ):
-        recorded, watched = server.sign_up(), server.sign_up()
-        source = recorded.create_task("!true", start=False)
-        _fill(server.data_dir / "workspaces" / str(source["id"]))
-        recorded.start_task(source["id"])
-        recorded.wait(source["id"])
-        steps = "; ".join(f"echo {step} > d001/f1; sleep 1" for step in range(rounds))
-        delays = _delays_during(recorded, watched, f"!{steps}", source["id"])
-    delays.sort()
-    worst = delays[int(0.99 * len(delays))]
-    return BenchmarkRow(
-        f"delay (p99) of other tasks' events, checkpoints of {MANY_FILES:,} files",
-        "100 ms",
-        worst / GOAL_SECONDS,
-        "≤ 1.0",
-    )
-
-
-def _fill(work_dir: Path) -> None:
-    for number in range(MANY_FILES):
-        file = work_dir / f"d{number % 500:03}" / f"f{number}"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(str(number))
-
-
-def _delays_during(
-    recorded: BeRayClient, watched: BeRayClient, goal: str, source: int
-) -> list[float]:
-    """Return the delays of a task's output while a fork of another task runs."""
-    delays: list[float] = []
-    fork = recorded.create_task(goal, from_task={"task": source}, start=False)
-    ticker = watched.create_task(
-        "!python3 -u -c \"import time\nwhile True: print(repr(time.time())); "
-        f"time.sleep({TICK_SECONDS})\""
-    )  # fmt: skip
-
-    def watch() -> None:
-        rest = ""
-        for event in watched.stream_task_updates(ticker["id"]):
-            now = time.time()
-            if event["type"] == "AGENT_EVENT_TEXT_CHUNK":
-                *lines, rest = (rest + event["text"]).split("\n")
-                delays.extend(now - float(line) for line in lines)
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    recorded.start_task(fork["id"])
-    recorded.wait(fork["id"])
-    watched.stop_task(ticker["id"])
-    watching.join()
-    return delays
+        yield _ChatWithManyFiles(server)
