@@ -231,7 +231,7 @@ class _ChatWithManyFiles:
 
     def _answer(self) -> None:
         """Let the chat change one file, with checkpoints before and after it."""
-        chat = self._chat_user.send_chat_message(f"!echo {time.time()} > d001/f1; sleep 3")
+        chat = self._chat_user.send_chat_message(0, f"!echo {time.time()} > d001/f1; sleep 3")
         self._chat_user.wait(chat["id"], until_input=True, after=chat["last_seq"])
 
 
