@@ -76,3 +76,13 @@ def history_events(client: BeRayClient, task_id: int, kind: str = "checkpoint") 
 def packs(server: RunningServer) -> list[Path]:
     """Return the files of the server's objects."""
     return [path for path in (server.data_dir / "objects").rglob("*") if path.is_file()]
+
+
+def answered(client: BeRayClient, chat: str, message: str) -> int:
+    """Send a message to a chat, wait for the answer, and return the id of the chat's task."""
+    task = client.send_chat_message(chat, message)
+    after = str(task["last_seq"])
+    for event in client.stream_task_updates(task["id"], last_event_id=after):
+        if event.get("status") == "INPUT_REQUIRED":
+            break
+    return int(task["id"])

@@ -13,7 +13,7 @@ from beray import BeRayClient
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer
-from tests.server.recorded_task import RecordedTask, history_events
+from tests.server.recorded_task import RecordedTask, answered, history_events
 from tests.support import until
 
 WAITING = "!until [ -e go ]; do sleep 0.05; done; cat uploaded > copy; true"
@@ -225,16 +225,6 @@ def test_each_tool_call_of_a_model_is_recorded_before_the_next_request(
         # The state at each event is that of the step before it.
         assert names(client, task["id"], results[0]) == ["a"]
         assert names(client, task["id"], results[0] - 1) == []
-
-
-def answered(client: BeRayClient, chat: str, message: str) -> int:
-    """Send a message to a chat, wait for the answer, and return the id of the chat's task."""
-    task = client.send_chat_message(chat, message)
-    after = str(task["last_seq"])
-    for event in client.stream_task_updates(task["id"], last_event_id=after):
-        if event.get("status") == "INPUT_REQUIRED":
-            break
-    return int(task["id"])
 
 
 def test_answers_of_chats_are_recorded(

@@ -92,6 +92,9 @@ async def populate(app: Services, task: Task, origin: Origin) -> None:
         try:
             await app.forks.populate(task, origin)
         except RestoreCancelled:
-            raise HTTPException(
-                409, f"Task {task.id} was stopped while its files were copied, and was removed."
-            ) from None
+            raise stopped_error(task.id) from None
+
+
+def stopped_error(task_id: int) -> HTTPException:
+    """Return the 409 for a task that was stopped or deleted before its creation was complete."""
+    return HTTPException(409, f"Task {task_id} was stopped while it was created, and was removed.")

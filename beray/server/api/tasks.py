@@ -22,7 +22,12 @@ from beray.server.api.dependencies import (
 )
 from beray.server.api.error_statuses import TASK, error_statuses
 from beray.server.api.responses import JsonStream
-from beray.server.api.task_origins import OriginRequest, find_origin, populate
+from beray.server.api.task_origins import (
+    OriginRequest,
+    find_origin,
+    populate,
+    stopped_error,
+)
 from beray.server.http.integers import CANONICAL_INTEGER
 from beray.server.http.strict_json import StrictRoute
 from beray.server.runners import Runners, keeps_conversation
@@ -236,8 +241,10 @@ async def create_task(
         if origin is not None:
             await populate(app, task, origin)
         await app.tasks.add(task)
-    except (StorageError, TaskClosed, HTTPException, OSError):
+    except (StorageError, TaskClosed, HTTPException, OSError) as error:
         await app.deletion.discard_new(task.id)
+        if isinstance(error, TaskClosed):
+            raise stopped_error(task.id) from None
         raise
     return task_to_wire(task)
 

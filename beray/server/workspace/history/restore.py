@@ -35,7 +35,7 @@ from beray.transfers import wire_names
 Parts = tuple[bytes, ...]
 CANCEL_CHECK_FILES: Final = 100
 CANCEL_CHECK_BYTES: Final = 32 * 1024 * 1024
-"""Number of staged files, and bytes of a file, after which a cancellation is noticed."""
+"""Number of staged files, and of their bytes, after which a cancellation is noticed."""
 PREFETCHED_FILES: Final = 500
 """Number of small files whose contents are read together."""
 RECORD_BYTES: Final = 1024 * 1024
@@ -133,6 +133,7 @@ class Restorer:
         self._is_cancelled = is_cancelled
         self._staged: dict[bytes, Path] = {}
         self._access = OwnerAccess(work_dir, CHANGES)
+        self._unchecked_bytes = 0
 
     @contextmanager
     def staged(self, changes: Sequence[Change]) -> Iterator[None]:
@@ -159,6 +160,7 @@ class Restorer:
                         following = needed[number : number + PREFETCHED_FILES]
                         self._reader.prefetch(other.new for other in following if other.new)
                     self._stage(number, change)
+                self._check_cancelled()
                 self._hold_space(changes)
                 yield
             finally:
@@ -166,6 +168,7 @@ class Restorer:
                     tree.remove(self._staging)
 
     def _check_cancelled(self) -> None:
+        self._unchecked_bytes = 0
         if self._is_cancelled():
             raise RestoreCancelled
 
@@ -238,13 +241,11 @@ class Restorer:
             return
         os.ftruncate(file, 0)
         os.lseek(file, 0, os.SEEK_SET)
-        size = 0
         for piece in self._reader.content(entry):
             _write_sparse(file, piece)
-            size += len(piece)
-            if size >= CANCEL_CHECK_BYTES:
+            self._unchecked_bytes += len(piece)
+            if self._unchecked_bytes >= CANCEL_CHECK_BYTES:
                 self._check_cancelled()
-                size = 0
         os.ftruncate(file, entry.size)
 
     def apply(self, changes: Sequence[Change]) -> None:
