@@ -149,6 +149,7 @@ async def _in_steps(database: Database, workspaces: Workspaces, task_id: int) ->
         reserve=database.reserve,
         workspaces=workspaces,
         conversations=Conversations(workspaces.root / "no-conversation"),
+        delete_checkpoints=_no_checkpoints,
     )
 
     def is_over() -> None:
@@ -244,3 +245,7 @@ def _drain(connection: socket.socket) -> None:
             pass
     except OSError:
         return
+
+
+async def _no_checkpoints(_task_id: int) -> None:
+    """Delete the checkpoints of a task that has none."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 class RunActive(Exception):
@@ -16,8 +18,7 @@ class RunActive(Exception):
 class _State:
     """Current users of one work_dir."""
 
-    runs: int = 0
-    uploads: int = 0
+    users: Counter[Literal["runs", "uploads"]] = field(default_factory=Counter)
     is_restored: bool = False
     waiting: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -25,7 +26,7 @@ class _State:
     @property
     def is_unused(self) -> bool:
         """True if the state can be forgotten."""
-        return not (self.runs or self.uploads or self.is_restored or self.waiting)
+        return not (self.users.total() or self.is_restored or self.waiting)
 
 
 class WorkDirAccess:
@@ -34,29 +35,24 @@ class WorkDirAccess:
     def __init__(self) -> None:
         self._states: dict[int, _State] = {}
 
-    @asynccontextmanager
-    async def run(self, task_id: int) -> AsyncIterator[None]:
+    def run(self, task_id: int) -> AbstractAsyncContextManager[None]:
         """Use a work_dir for a run; wait until it is not being restored."""
-        async with self._entered(task_id) as state:
-            await state.changed.wait_for(lambda: not state.is_restored)
-            state.runs += 1
-        try:
-            yield
-        finally:
-            async with self._entered(task_id) as state:
-                state.runs -= 1
+        return self._shared(task_id, "runs")
+
+    def upload(self, task_id: int) -> AbstractAsyncContextManager[None]:
+        """Use a work_dir for an upload; wait until it is not being restored."""
+        return self._shared(task_id, "uploads")
 
     @asynccontextmanager
-    async def upload(self, task_id: int) -> AsyncIterator[None]:
-        """Use a work_dir for an upload; wait until it is not being restored."""
+    async def _shared(self, task_id: int, users: Literal["runs", "uploads"]) -> AsyncIterator[None]:
         async with self._entered(task_id) as state:
             await state.changed.wait_for(lambda: not state.is_restored)
-            state.uploads += 1
+            state.users[users] += 1
         try:
             yield
         finally:
             async with self._entered(task_id) as state:
-                state.uploads -= 1
+                state.users[users] -= 1
 
     @asynccontextmanager
     async def restore(self, task_id: int) -> AsyncIterator[None]:
@@ -67,11 +63,11 @@ class WorkDirAccess:
         """
         async with self._entered(task_id) as state:
             await state.changed.wait_for(lambda: not state.is_restored)
-            if state.runs:
+            if state.users["runs"]:
                 raise RunActive
             state.is_restored = True
             try:
-                await state.changed.wait_for(lambda: not state.uploads)
+                await state.changed.wait_for(lambda: not state.users["uploads"])
             except BaseException:
                 state.is_restored = False
                 raise
