@@ -12,6 +12,8 @@ from beray import BeRayClient
 from beray.events import MsgEventCustomUpdate
 from beray.server.workspace import watcher
 from beray.server.workspace.watcher import FileWatcher
+from beray.testing import RunningServer
+from beray.transfers.wire_names import ANY_BYTES
 from tests.support import done, until
 
 
@@ -97,6 +99,23 @@ async def test_directories_are_polled_if_they_cannot_be_watched(
     finally:
         await watch.close()
     assert [update.payload["path"] for update in told] == ["new"]
+
+
+@pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
+def test_names_that_are_not_utf8_do_not_end_the_events(tmp_path: Path) -> None:
+    """The library that watches directories fails at such a name."""
+    with RunningServer.start(tmp_path / "data") as server, server.sign_up() as client:
+        for _ in range(2):
+            command = "touch $(printf 'caf\\351'); sleep 0.2; echo later > later"
+            events = done(client, f"!{command}")
+            assert replayed(events) == {"caf␦E9": 0, "later": 6}
+        assert "work_dirs cannot be watched" in server.log.read_text()
+        waiting = "echo 1 > first; while [ ! -e go ]; do sleep 0.02; done"
+        task = client.create_task(f"!{waiting}")
+        for event in client.stream_task_updates(task["id"]):
+            if changes([event]):  # it is reported while the task runs
+                client.upload_file(task["id"], "go", b"")
+        assert client.get_task(task["id"])["status"] == "COMPLETED"
 
 
 async def test_a_work_dir_with_too_much_in_it_is_watched_no_more(

@@ -45,6 +45,10 @@ MAX_CHANGED_PATHS: Final = 4096
 the paths are not reliable: the queue of the operating system may have overflowed."""
 SYNC_SECONDS: Final = 0.5
 """Maximum time to wait until the changes so far were reported."""
+RESTART_SECONDS: Final = 10.0
+"""Minimum pause before the directories are watched again after a failure."""
+RESTART_PAUSE_FACTOR: Final = 100
+"""Minimum pause as a multiple of the time in which all directories are added to the watcher."""
 
 log = structlog.get_logger("beray.files")
 
@@ -58,7 +62,7 @@ class ChangedPaths:
         self._paths: set[tuple[bytes, ...]] | None = None
 
     def add(self, parts: Sequence[str]) -> None:
-        """Add a path. A name that is not UTF-8 is reported inexactly, so its directory is added."""
+        """Add a path. If a name may be inexact, because it is not UTF-8, its directory is added."""
         if self._paths is None:
             return
         exact = list(itertools.takewhile(lambda part: "\ufffd" not in part, parts))
@@ -171,6 +175,27 @@ class FileWatcher:
         return True
 
     async def _watch(self) -> None:
+        """Report changes; after a failure of the watcher, poll for a time and try again."""
+        while True:
+            started = time.monotonic()
+            reporting = asyncio.create_task(self._report_changes())
+            try:
+                await asyncio.sleep(0)  # its first step adds all directories
+                pause = max(RESTART_SECONDS, RESTART_PAUSE_FACTOR * (time.monotonic() - started))
+                problem = await reporting
+            finally:
+                reporting.cancel()
+            log.warning(
+                "work_dirs cannot be watched; they are scanned periodically",
+                problem=problem,
+                seconds=round(pause),
+            )
+            self._is_polling = True
+            await self._poll(time.monotonic() + pause)
+            self._is_polling = False
+
+    async def _report_changes(self) -> str:
+        """Report changes until the watcher fails; return the reason."""
         from watchfiles import awatch  # an extension module, loaded on first use
 
         changes = awatch(
@@ -188,9 +213,14 @@ class FileWatcher:
                 for _, path in batch:
                     self._report(Path(path).relative_to(self._root).parts)
         except OSError as error:
-            log.warning("work_dirs cannot be watched; they are scanned periodically", error=error)
-        self._is_polling = True
-        while True:
+            return str(error)
+        except ExceptionGroup as group:  # a changed file has a name that is not UTF-8
+            return "; ".join(map(str, group.exceptions))
+        return "the watcher has ended"
+
+    async def _poll(self, until: float) -> None:
+        """Regard all work_dirs as changed, again and again, up to a monotonic time."""
+        while time.monotonic() < until:
             for paths in self._paths.values():
                 paths.lose()
             for changed in self._changed.values():
