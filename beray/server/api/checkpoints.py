@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, HTTPException, Query
 
 from beray.schema import SHOULD_RETRY_HEADER
@@ -20,6 +22,12 @@ from beray.server.workspace.history.restore import ChangeFailed, ContentNotStore
 from beray.server.workspace.history.restores import UndoFailed
 
 MAX_POSITION_CHARACTERS = 20
+RETRY_SECONDS = 60
+"""Value of ``Retry-After`` if the store of the history does not respond."""
+_UNAVAILABLE = (None, errno.EAGAIN)
+"""Numbers of errors of a store on the network, and of a store that failed a short time ago."""
+
+log = structlog.get_logger("beray.history")
 
 
 async def _position(
@@ -111,6 +119,15 @@ def history_errors() -> Iterator[None]:
     except DamagedContent as error:
         message = f"{error.reason[0].upper()}{error.reason[1:]}. Other files can still be read."
         raise HTTPException(500, message, {SHOULD_RETRY_HEADER: "false"}) from None
+    except OSError as error:
+        if error.errno not in _UNAVAILABLE:
+            raise
+        log.error("the history is not available", problem=str(error))
+        raise HTTPException(
+            503,
+            "The store of the history does not respond. Nothing was changed; try again later.",
+            {"Retry-After": str(RETRY_SECONDS)},
+        ) from None
 
 
 def _not_stored(error: ContentNotStored) -> str:

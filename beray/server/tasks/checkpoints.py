@@ -36,6 +36,8 @@ UPLOAD_DELAY_SECONDS: Final = 1.0
 END_SECONDS: Final = 10.0
 """Maximum time of the last checkpoint of a run that was stopped."""
 MAX_LISTED_PATHS: Final = 20
+CONCURRENT_COLLECTIONS: Final = 2
+"""Number of users whose unused contents are removed at the same time; each uses a thread."""
 
 log = structlog.get_logger("beray.history")
 
@@ -63,6 +65,7 @@ class TaskCheckpoints:
         self._uploads: dict[int, _PendingUploads] = {}
         self._collecting: dict[int, asyncio.Task[None]] = {}
         self._collections: dict[int, set[int | None]] = {}
+        self._collectors = asyncio.Semaphore(CONCURRENT_COLLECTIONS)
         self._is_closing = False
 
     @asynccontextmanager
@@ -178,13 +181,18 @@ class TaskCheckpoints:
 
     async def _collect(self, user_id: int) -> None:
         # Checkpoints that are deleted during a collection need another one.
-        while (ended := self._collections.pop(user_id, None)) is not None and not self._is_closing:
-            running = set(self._runs)
-            try:
-                if await run_in_threadpool(self._thin, user_id, ended, running) or None in ended:
-                    await run_in_threadpool(self._history.collect, user_id)
-            except (OSError, RuntimeError, StorageError) as error:
-                log.warning("unused content was not removed", user_id=user_id, problem=str(error))
+        while (ended := self._collections.pop(user_id, None)) is not None:
+            async with self._collectors:
+                if not self._is_closing:
+                    await self._remove_unused(user_id, ended)
+
+    async def _remove_unused(self, user_id: int, ended: Collection[int | None]) -> None:
+        running = set(self._runs)
+        try:
+            if await run_in_threadpool(self._thin, user_id, ended, running) or None in ended:
+                await run_in_threadpool(self._history.collect, user_id)
+        except (OSError, RuntimeError, StorageError) as error:
+            log.warning("unused content was not removed", user_id=user_id, problem=str(error))
 
     def _thin(self, user_id: int, ended: Collection[int | None], running: Collection[int]) -> bool:
         thinned = [self._history.thin(task) for task in ended if task is not None]
@@ -373,7 +381,11 @@ class RunCheckpoints:
             always=always,
             is_cancelled=self._cancelled.is_set,
         )
-        recorded = await run_in_threadpool(record)
+        try:
+            recorded = await run_in_threadpool(record)
+        except asyncio.CancelledError:
+            self._cancelled.set()  # the thread ends soon
+            raise
         if recorded is not None:
             if recorded.has_changes:
                 await self._report(_checkpoint(recorded))

@@ -181,9 +181,9 @@ class CheckpointRecorder:
             else:
                 scan.scan_paths(paths)
             writer.flush()
-            totals = known.totals()
+            totals, entries = known.totals()
             yield _Scanned(known.node, totals, scan.problems)
-        self._known.put(task_id, known, totals.files)
+        self._known.put(task_id, known, entries)
 
     def _counts(self, user_id: int, before: bytes, after: bytes) -> ChangeCounts:
         """Return the numbers of the differences of two manifests."""

@@ -59,17 +59,18 @@ class KnownWorkDir:
     node: bytes = b""
     unsettled: set[PathParts] = field(default_factory=set)
 
-    def totals(self) -> Totals:
-        """Return the numbers of the whole work_dir."""
-        files = size = not_stored = 0
+    def totals(self) -> tuple[Totals, int]:
+        """Return the numbers of the whole work_dir, and the number of all entries."""
+        files = size = not_stored = directories = 0
         waiting = [self.root]
         while waiting:
             directory = waiting.pop()
+            directories += 1
             files += directory.totals.files
             size += directory.totals.bytes
             not_stored += directory.totals.not_stored
             waiting.extend(directory.children.values())
-        return Totals(files, size, not_stored)
+        return Totals(files, size, not_stored), files + directories
 
 
 class WorkDirScan:
