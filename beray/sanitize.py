@@ -20,7 +20,10 @@ _CR = re.compile(r"\r\n?")
 _NEWLINE = re.compile(r"\r+\n")
 _ERASE = re.compile(r"(?:\x1b\[|\x9b)[012]?K")
 _REDRAW = re.compile(r"\r+")
-_UNFINISHED = re.compile("(?:\r+|\x1b(?:\\[[0-9;:]{0,40})?|\x9b[0-9;:]{0,40})\\Z")
+_SEQUENCE = r"(?:\x1b\[|\x9b)[0-9;:]{0,40}[mK]"
+_START = r"\x1b(?:\[[0-9;:]{0,40})?|\x9b[0-9;:]{0,40}"
+# Sequences after a CR are removed, so that a line feed or another CR may follow it directly.
+_UNFINISHED = re.compile(rf"(?:\r(?:\r|{_SEQUENCE})*(?:{_START})?|{_START})\Z")
 _MAX_UNFINISHED_CHARS = 1024
 """Length of the end of a chunk in which an incomplete sequence is searched."""
 

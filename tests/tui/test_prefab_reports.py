@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.tui import gateway_stub
@@ -55,6 +55,8 @@ def test_text_goes_on_and_values_have_lines_of_their_own() -> None:
 
 
 @given(st.lists(st.text("ab\n\r\t\x1b[m1", max_size=6), max_size=12))
+@example(["\r", "\x1b[m", "\r1"])
+@example(["\r\x1b[", "m", "\n1"])
 def test_however_text_is_cut_it_is_the_same(pieces: list[str]) -> None:
     assert kept(*pieces) == kept("".join(pieces))
 
