@@ -175,16 +175,19 @@ class TaskCheckpoints:
             return
         self._collections.setdefault(user_id, set()).add(ended)
         if user_id not in self._collecting:
-            work = asyncio.create_task(self._collect(user_id), name=f"history-{user_id}")
-            self._collecting[user_id] = work
-            work.add_done_callback(lambda _: self._collecting.pop(user_id, None))
+            self._collecting[user_id] = asyncio.create_task(
+                self._collect(user_id), name=f"history-{user_id}"
+            )
 
     async def _collect(self, user_id: int) -> None:
         # Checkpoints that are deleted during a collection need another one.
-        while (ended := self._collections.pop(user_id, None)) is not None:
-            async with self._collectors:
-                if not self._is_closing:
-                    await self._remove_unused(user_id, ended)
+        try:
+            while (ended := self._collections.pop(user_id, None)) is not None:
+                async with self._collectors:
+                    if not self._is_closing:
+                        await self._remove_unused(user_id, ended)
+        finally:
+            del self._collecting[user_id]  # at once, so that no request is lost
 
     async def _remove_unused(self, user_id: int, ended: Collection[int | None]) -> None:
         running = set(self._runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import threading
@@ -16,11 +17,13 @@ from typing import Any
 import pytest
 
 from beray.server.objects.local import LocalObjectStore
+from beray.server.tasks.checkpoints import TaskCheckpoints
 from beray.server.workspace.history.blobs import BlobStore
 from beray.server.workspace.history.collection import Collection
 from beray.server.workspace.history.manifest import decode_chunks, encode_chunks
 from beray.server.workspace.history.positions import UnknownCheckpoint
 from beray.server.workspace.history.thinning import Thinning, superfluous
+from beray.server.workspace.watcher import FileWatcher
 from tests.server.history.recorded_work_dir import (
     GIB,
     TASK,
@@ -29,6 +32,7 @@ from tests.server.history.recorded_work_dir import (
     recorded_work_dir,
     state_of,
 )
+from tests.support import WAIT_SECONDS
 
 MIB = 1024 * 1024
 
@@ -303,6 +307,34 @@ def test_a_missing_pack_does_not_stop_the_collection(tmp_path: Path) -> None:
         work.history.collect(USER)
         assert work.stored_bytes() == 0
         assert work.history.users() == []
+
+
+async def test_a_request_at_the_end_of_a_collection_is_not_lost(
+    work: RecordedWorkDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Request another collection in the step of the event loop after the end of the first one."""
+    loop = asyncio.get_running_loop()
+    checkpoints = TaskCheckpoints(
+        history=work.history,
+        tasks=work.repositories.tasks,
+        files=FileWatcher(work.workspaces.root),
+    )
+    collected_again = asyncio.Event()
+    calls = iter([lambda: None, collected_again.set])
+
+    def request_after(collection: asyncio.Task[None]) -> None:
+        if collection.done():
+            checkpoints.collect(USER)
+        else:
+            loop.call_soon(request_after, collection)
+
+    monkeypatch.setattr(work.history, "collect", lambda _: loop.call_soon_threadsafe(next(calls)))
+    async with checkpoints.running(), asyncio.timeout(WAIT_SECONDS):
+        others = asyncio.all_tasks()
+        checkpoints.collect(USER)
+        (collection,) = asyncio.all_tasks() - others
+        request_after(collection)
+        await collected_again.wait()
 
 
 # Thinning

@@ -41,7 +41,8 @@ PREFETCHED_FILES: Final = 500
 RECORD_BYTES: Final = 1024 * 1024
 RECORD_BYTES_PER_DIRECTORY: Final = 64 * 1024
 MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
-"""Disk space that is kept free for the checkpoint after a restore."""
+"""Disk space that is kept free for the checkpoint after a restore. A restore of paths makes new
+manifests of their directories; those of a complete restore are stored already."""
 
 
 class ContentNotStored(Exception):
@@ -112,6 +113,7 @@ class Restorer:
         reader: Reader of the contents.
         quota: Quota of the work_dir; None for no quota.
         copies: Files of another work_dir that have some of the contents.
+        is_partial: True if only some paths are restored.
         is_cancelled: Returns True if the restore is no longer wanted; called before changes.
     """
 
@@ -123,6 +125,7 @@ class Restorer:
         *,
         quota: DiskQuota | None = None,
         copies: LocalCopies | None = None,
+        is_partial: bool = False,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._work_dir = work_dir
@@ -130,6 +133,7 @@ class Restorer:
         self._reader = reader
         self._quota = quota
         self._copies = copies
+        self._is_partial = is_partial
         self._is_cancelled = is_cancelled
         self._staged: dict[bytes, Path] = {}
         self._access = OwnerAccess(work_dir, CHANGES)
@@ -211,8 +215,10 @@ class Restorer:
 
     def _hold_space(self, changes: Sequence[Change]) -> None:
         """Allocate disk space, so that a full disk is noticed before anything is changed."""
-        directories = {change.path.rpartition(b"/")[0] for change in changes}
-        size = RECORD_BYTES + RECORD_BYTES_PER_DIRECTORY * len(directories)
+        size = RECORD_BYTES
+        if self._is_partial:
+            directories = {change.path.rpartition(b"/")[0] for change in changes}
+            size += RECORD_BYTES_PER_DIRECTORY * len(directories)
         with self._space.open("xb") as file:
             allocate_space(file.fileno(), 0, min(size, MAX_RECORD_BYTES))
 

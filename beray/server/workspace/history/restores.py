@@ -259,6 +259,7 @@ class WorkDirRestores:
                 CheckpointReader(self._blobs, user_id),
                 quota=self._workspaces.quota(task_id),
                 copies=copies,
+                is_partial=paths is not None,
                 is_cancelled=is_cancelled,
             )
             with restorer.staged(changes):
